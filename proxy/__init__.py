@@ -1,0 +1,1 @@
+"""The gateway and the guard: message codec, authentication, sessions, pools, execution of plans."""

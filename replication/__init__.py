@@ -1,0 +1,1 @@
+"""The agent: reads its region's WAL, masks at home, ships, applies copies."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,16 @@ class Postgres:
     @property
     def by_socket(self) -> bool:
         return self.host.startswith("/")
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What to wrap a connection in, or None for plain. Reads `sslrootcert`."""
+        if self.sslmode == "disable" or self.by_socket:
+            return None
+        context = ssl.create_default_context(cafile=self.sslrootcert)
+        if self.sslmode == "require":
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
 
 @dataclass(frozen=True, slots=True)

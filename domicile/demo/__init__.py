@@ -1,0 +1,1 @@
+"""`domicile demo`: three regions on one machine, a shop in them, and a guided tour."""

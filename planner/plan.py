@@ -52,6 +52,7 @@ class Literal:
 @dataclass(frozen=True, slots=True)
 class Parameter:
     number: int  #: 1 for $1
+    array: bool = False  #: its value is an array's text, any element of which may be the key: `= ANY ($1)`
 
 
 KeySource = Literal | Parameter
@@ -91,9 +92,13 @@ class At:
 @dataclass(frozen=True, slots=True)
 class Keyed:
     """In the regions that the key's values name: one, or several for an IN list. All keys must agree (the
-    intersection of their regions is taken)."""
+    intersection of their regions is taken).
+
+    Where tables are not shown to live together, `groups` holds the keys of each by itself, and the statement runs only
+    if all groups name the same single region; `route.regions` raises where they don't."""
 
     keys: tuple[Key, ...]
+    groups: tuple[tuple[Key, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,11 @@ class Finish:
     `fragments[region]` takes the client's parameters as they are. Its result has `width` columns. `final` reads them
     as `unnest($1, …, $width) AS domicile_rows(c1, …, c<width>)`: parameter i is an array of column i's type (the
     gateway gives the array types in Parse). Client parameters that `final` needs follow: $width+1 is the client's
-    parameter `parameters[0]`, and so on. The result of `final` has the client's columns, names and types.
+    parameter `parameters[0]`, and so on. The result of `final` has the client's columns, names and types (types
+    without their modifier: `varchar`, not `varchar(20)`; the client is told what Describe at home says).
+
+    Parse must give the types of the client's parameters, as Describe at home found them: a fragment may not use all.
+    A column that is an array can't travel this way (unnest flattens it): the gateway refuses it by its type.
     """
 
     strategy: StrategyName
@@ -199,7 +208,14 @@ class Plan:
     returns_rows: bool = False
     declined: tuple[Declined, ...] = ()
     parameters_max: int = 0  #: the highest $n in the text
-    detail: object = None  #: for session kinds, what `session.py` says: names, values, options
+    detail: object = (
+        None  #: for session kinds, what `session.py` says: names, values, options; for INSERT, `InsertText`
+    )
+    here_only: DomicileError | None = None
+    """Why the statement can't run in another region (a table or function of this region alone): `route.regions` raises
+    it where the keys name another."""
+    role: str = ""  #: of whom it was planned
+    catalog_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,17 +318,18 @@ returns numeric
 language sql immutable parallel safe
 return round(value + nullif(greatest(spread, 0), 0) * domicile.noise_fraction(row_identity, inner_pad, outer_pad), scale(value));
 
+-- The range of the type is kept by looking at value and spread: looking at the sum would need it twice, see above.
 create function domicile.noise_with(value bigint, spread bigint, row_identity text, inner_pad bytea, outer_pad bytea)
 returns bigint
 language sql immutable parallel safe
-return (select case when n between -9223372036854775808 and 9223372036854775807 then n::bigint end
-        from (select domicile.noise_with(value::numeric, spread::numeric, row_identity, inner_pad, outer_pad)) as r(n));
+return case when spread > 0 and value::numeric + spread <= 9223372036854775807 and value::numeric - spread >= -9223372036854775808
+    then (value + round(spread * domicile.noise_fraction(row_identity, inner_pad, outer_pad)))::bigint end;
 
 create function domicile.noise_with(value int, spread int, row_identity text, inner_pad bytea, outer_pad bytea)
 returns int
 language sql immutable parallel safe
-return (select case when n between -2147483648 and 2147483647 then n::int end
-        from (select domicile.noise_with(value::numeric, spread::numeric, row_identity, inner_pad, outer_pad)) as r(n));
+return case when spread > 0 and value::bigint + spread <= 2147483647 and value::bigint - spread >= -2147483648
+    then (value + round(spread * domicile.noise_fraction(row_identity, inner_pad, outer_pad)))::int end;
 
 create function domicile.noise_with(
     value double precision, spread double precision, row_identity text, inner_pad bytea, outer_pad bytea)
@@ -371,8 +372,8 @@ language sql immutable parallel safe return null::timestamptz;
 
 comment on function domicile.noise(numeric, numeric) is
 'MASK. The value moved by up to spread either way, rounded to the value''s own number of decimals. Class: lossy. The movement is a fixed function of the key and the row''s primary key: reading again, or averaging what was read, takes none of it away; sums over many rows stay near. It stays the same when the value of the row changes, so differences between two values of one row over time are shown exactly. Needs a primary key. Only inside a policy''s MASK, where the row is known; called directly it gives NULL. NULL stays NULL; NULL where spread is not above 0.';
-comment on function domicile.noise(bigint, bigint) is 'MASK. As domicile.noise(numeric, numeric); NULL where the result leaves the type.';
-comment on function domicile.noise(int, int) is 'MASK. As domicile.noise(numeric, numeric); NULL where the result leaves the type.';
+comment on function domicile.noise(bigint, bigint) is 'MASK. As domicile.noise(numeric, numeric); NULL where the value is within spread of the type''s end.';
+comment on function domicile.noise(int, int) is 'MASK. As domicile.noise(numeric, numeric); NULL where the value is within spread of the type''s end.';
 comment on function domicile.noise(double precision, double precision) is 'MASK. As domicile.noise(numeric, numeric), not rounded.';
 comment on function domicile.noise(date, int) is 'MASK. The date moved by up to spread days either way. As domicile.noise(numeric, numeric).';
 comment on function domicile.noise(timestamp, interval) is 'MASK. The time moved by up to spread either way. As domicile.noise(numeric, numeric).';

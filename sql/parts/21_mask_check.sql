@@ -165,19 +165,15 @@ as $$ select pg_get_viewdef(view) $$;
 comment on function domicile.view_text(regclass) is
 'pg_get_viewdef with every name qualified that is not of pg_catalog.';
 
-create function domicile.analyse(rel regclass, expression text, subject text,
-    out node jsonb, out canonical text, out type oid, out range_index int)
+create function domicile.check_one_expression(expression text, statement text, subject text) returns void
 language plpgsql
 set search_path = pg_catalog, domicile, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-    probe text := format('domicile.mask_probe_%s', pg_backend_pid());
-    frame text := format('domicile.mask_frame_%s', pg_backend_pid());
-    statement text := format(E'create view %s as select (%s\n) as mask from %s t, (select) frame', probe, expression, rel);
     once refcursor;
-    state text; message text; hint text;
-    probe_tree jsonb; frame_tree jsonb; probe_text text; frame_text text;
+    state text;
+    message text;
 begin
     if expression is null or btrim(expression) = '' then
         raise exception '% is empty', subject using errcode = '42601', hint = 'Write one expression over the columns of the row.';
@@ -190,12 +186,33 @@ begin
     begin
         open once for execute statement;
     exception when others then
-        get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+        get stacked diagnostics state = returned_sqlstate, message = message_text;
     end;
     if state is distinct from '42P11' or message not like '%CREATE VIEW%' then
         raise exception '% is not one SQL expression%', subject,
             case when state = '42601' then ': ' || message else '' end
             using errcode = '42601', hint = 'Write one expression over the columns of the row, without a semicolon.';
+    end if;
+end
+$$;
+comment on function domicile.check_one_expression(text, text, text) is
+'Nothing where statement, a CREATE VIEW made around the expression, is one statement; raises 42601 where it is several or none.';
+
+create function domicile.analyse(rel regclass, expression text, subject text, printed_end text default null,
+    out node jsonb, out canonical text, out type oid, out range_index int, out printed text)
+language plpgsql
+set search_path = pg_catalog, domicile, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    probe text := format('domicile.mask_probe_%s', pg_backend_pid());
+    frame text := format('domicile.mask_frame_%s', pg_backend_pid());
+    statement text := format(E'create view %s as select (%s\n) as mask from %s t, (select) frame', probe, expression, rel);
+    state text; message text; hint text;
+    probe_tree jsonb; frame_tree jsonb; probe_text text;
+begin
+    if printed_end is null then
+        perform domicile.check_one_expression(expression, statement, subject);
     end if;
     begin
         -- Domicile's own event triggers need not look at these views. The rollback takes the setting back as well.
@@ -203,14 +220,18 @@ begin
             perform set_config('domicile.settling', domicile.settle_token(), true);
         end if;
         execute statement;
-        execute format('create view %s as select null::text as mask from %s t, (select) frame', frame, rel);
         select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
           into probe_tree from pg_rewrite where ev_class = probe::regclass;
-        select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
-          into frame_tree from pg_rewrite where ev_class = frame::regclass;
         probe_text := domicile.view_text(probe::regclass);
-        frame_text := domicile.view_text(frame::regclass);
         type := (select atttypid from pg_attribute where attrelid = probe::regclass and attnum = 1);
+        printed := printed_end;
+        if printed is null then
+            execute format('create view %s as select null::text as mask from %s t, (select) frame', frame, rel);
+            select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
+              into frame_tree from pg_rewrite where ev_class = frame::regclass;
+            printed := domicile.view_text(frame::regclass);
+            printed := substr(printed, strpos(printed, ' AS mask'));
+        end if;
         raise exception using errcode = 'DM001', message = 'the views were needed for a moment only';
     exception
         when sqlstate 'DM001' then null;
@@ -223,19 +244,18 @@ begin
     node := probe_tree #> '{0,targetList,0,expr}';
     select n::int into range_index from jsonb_array_elements(probe_tree #> '{0,rtable}') with ordinality as r(entry, n)
         where entry #>> '{alias,aliasname}' = 't' and (entry ->> 'relid')::oid = rel;
-    frame_text := substr(frame_text, strpos(frame_text, ' AS mask'));
-    if right(probe_text, length(frame_text)) = frame_text then
-        canonical := substr(probe_text, 9, length(probe_text) - 8 - length(frame_text));
+    if right(probe_text, length(printed)) = printed then
+        canonical := substr(probe_text, 9, length(probe_text) - 8 - length(printed));
     end if;
     -- All around the expression must be as it was written above, else the text has broken out of its brackets.
     if jsonb_array_length(probe_tree #> '{0,targetList}') <> 1
-       or probe_tree #- '{0,targetList}' is distinct from frame_tree #- '{0,targetList}' then
+       or printed_end is null and probe_tree #- '{0,targetList}' is distinct from frame_tree #- '{0,targetList}' then
         canonical := null;
     end if;
 end
 $$;
-comment on function domicile.analyse(regclass, text, text) is
-'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type, and the range table index of the row. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
+comment on function domicile.analyse(regclass, text, text, text) is
+'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
 
 create function domicile.node_type(node jsonb) returns oid
 language sql immutable
@@ -462,7 +482,7 @@ comment on function domicile.harmless_domain(oid) is
 -- Masks -----------------------------------------------------------------------------------------------------------------
 
 create function domicile.check_mask_parts(rel regclass, column_name text, expression text,
-    out class text, out canonical text, out raises boolean, out shown int[], out used int[])
+    out class text, out canonical text, out raises boolean, out shown int[], out used int[], out keyed bigint, out printed text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -513,13 +533,16 @@ begin
                 else 'Cast the result to the column''s type.' end;
     end if;
     select * into cast_to from domicile.analyse(rel,
-        format('(%s)::%s', case when is_null then 'null' else plain.canonical end, domicile.type_text(col.atttypid, col.atttypmod)), subject);
+        format('(%s)::%s', case when is_null then 'null' else plain.canonical end, domicile.type_text(col.atttypid, col.atttypmod)),
+        subject, plain.printed);
     raises := domicile.check_nodes(rel, cast_to.node, cast_to.range_index, col.atttypid, subject);
     if cast_to.canonical is null then
         raise exception '% is not one expression', subject using errcode = '42601',
             hint = 'Write one expression over the columns of the row.';
     end if;
     canonical := cast_to.canonical;
+    printed := plain.printed;
+    keyed := domicile.keyed_calls(cast_to.node);
     used := array(select distinct (n ->> 'varattno')::int from domicile.nodes(cast_to.node) n where n ->> 'node' = 'VAR' order by 1);
 
     -- Class: a pseudonym straight of the column itself keeps equal and unequal apart, nothing else is known to.
@@ -557,6 +580,14 @@ end
 $$;
 comment on function domicile.check_mask_parts(regclass, text, text) is
 'All that is known of a mask: its class, its canonical text cast to the column''s type, whether it may raise, the columns that it shows unhidden, and those that it reads. Raises as domicile.check_mask does.';
+
+create function domicile.keyed_calls(node jsonb) returns bigint
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select count(*) from domicile.nodes(node) n join domicile.mask_functions f on f.function = (n ->> 'funcid')::oid where f.keyed
+$$;
+comment on function domicile.keyed_calls(jsonb) is 'How many calls of keyed mask functions an expression holds.';
 
 create function domicile.type_text(type oid, typmod int) returns text
 language sql stable
@@ -862,47 +893,42 @@ $$;
 comment on function domicile.wrapped(regclass, text, text, text[], int[], text) is
 'A call of a function domicile.mask_…, made here and recorded in domicile.mask_wrapper, that computes the expression and answers NULL where it raises. EXECUTE on it is nobody''s: the caller grants it to the foreign roles.';
 
-create function domicile.ready(rel regclass, column_name text, canonical text, raises boolean, used int[], result text, subject text)
-returns text
+create function domicile.ready(rel regclass, column_name text, canonical text, raises boolean, used int[], keyed bigint,
+    printed text, result text, subject text) returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    keyed record;
+    marked record;
     expression text;
-    before record;
     after record;
 begin
-    select * into keyed from domicile.with_keys(rel, column_name, canonical, subject);
-    insert into domicile.mask_key (domain) select unnest(keyed.domains) on conflict do nothing;
-    if keyed.expanded like '%domicile.noise\_with(%' then
+    select * into marked from domicile.with_keys(rel, column_name, canonical, subject);
+    insert into domicile.mask_key (domain) select unnest(marked.domains) on conflict do nothing;
+    if marked.expanded like '%domicile.noise\_with(%' then
         used := used || array(select k::int from pg_index x, unnest(x.indkey) k where x.indrelid = rel and x.indisprimary);
     end if;
     if raises then
-        expression := domicile.wrapped(rel, column_name, keyed.expanded, keyed.domains, used, result);
+        expression := domicile.wrapped(rel, column_name, marked.expanded, marked.domains, used, result);
     else
-        expression := domicile.put_keys(keyed.expanded,
-            array(select domicile.key_text(d, 'inner_pad') from unnest(keyed.domains) with ordinality as r(d, n) order by n),
-            array(select domicile.key_text(d, 'outer_pad') from unnest(keyed.domains) with ordinality as r(d, n) order by n));
+        expression := domicile.put_keys(marked.expanded,
+            array(select domicile.key_text(d, 'inner_pad') from unnest(marked.domains) with ordinality as r(d, n) order by n),
+            array(select domicile.key_text(d, 'outer_pad') from unnest(marked.domains) with ordinality as r(d, n) order by n));
     end if;
     expression := format('(%s)::%s', expression, result);
-    -- Read back what was written: as many keyed calls as before, each with its two keys, and none without.
-    select * into before from domicile.analyse(rel, canonical, subject);
-    select * into after from domicile.analyse(rel, expression, subject);
+    -- Read back what was written: each keyed call has got its two keys, and none is left without.
+    select * into after from domicile.analyse(rel, expression, subject, printed);
     if after.canonical is null
-       or not raises and (
-            (select count(*) from domicile.nodes(after.node) n where n ->> 'node' = 'SUBLINK')
-            <> 2 * (select count(*) from domicile.nodes(before.node) n join domicile.mask_functions f
-                    on f.function = (n ->> 'funcid')::oid and f.keyed)
-            or exists (select from domicile.nodes(after.node) n join domicile.mask_functions f
-                       on f.function = (n ->> 'funcid')::oid and f.keyed)) then
+       or (select count(*) from domicile.nodes(after.node) n where n ->> 'node' = 'SUBLINK')
+          <> 2 * (case when raises then cardinality(marked.domains) else keyed end)
+       or domicile.keyed_calls(after.node) > 0 then
         raise exception '% could not be given its keys', subject using errcode = 'XX000',
             detail = 'The expression read back differs from the one written.', hint = 'This is a fault of Domicile: please report the expression.';
     end if;
     return expression;
 end
 $$;
-comment on function domicile.ready(regclass, text, text, boolean, int[], text, text) is
+comment on function domicile.ready(regclass, text, text, boolean, int[], bigint, text, text, text) is
 'A canonical expression with keys supplied, wrapped where it may raise, cast to its result type, and read back.';
 
 create function domicile.wrap_mask(rel regclass, column_name text, expression text) returns text
@@ -919,7 +945,7 @@ begin
       into col
       from pg_attribute a left join pg_collation c on c.oid = a.attcollation left join pg_namespace n on n.oid = c.collnamespace
      where a.attrelid = rel and a.attname = column_name and not a.attisdropped;
-    return domicile.ready(rel, column_name, checked.canonical, checked.raises, checked.used, col.type,
+    return domicile.ready(rel, column_name, checked.canonical, checked.raises, checked.used, checked.keyed, checked.printed, col.type,
                           format('mask of column %I of table %s', column_name, rel)) || col.collation;
 end
 $$;
@@ -928,7 +954,8 @@ comment on function domicile.wrap_mask(regclass, text, text) is
 
 -- ROWS ---------------------------------------------------------------------------------------------------------------------
 
-create function domicile.check_rows_parts(rel regclass, expression text, out canonical text, out raises boolean, out used int[])
+create function domicile.check_rows_parts(rel regclass, expression text,
+    out canonical text, out raises boolean, out used int[], out printed text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -942,7 +969,8 @@ begin
         raise exception '% is of type %, not boolean', subject, format_type(a.type, null) using errcode = '42804',
             hint = 'ROWS says which rows may be seen: write a condition.';
     end if;
-    if exists (select from domicile.nodes(a.node) n join domicile.mask_functions f on f.function = (n ->> 'funcid')::oid and f.keyed) then
+    printed := a.printed;
+    if domicile.keyed_calls(a.node) > 0 then
         raise exception '% uses a keyed mask function and is refused', subject using errcode = '42P17',
             hint = 'Which rows are seen must not depend on a key.';
     end if;
@@ -972,7 +1000,7 @@ declare
     checked record;
 begin
     select * into checked from domicile.check_rows_parts(rel, expression);
-    return domicile.ready(rel, null, checked.canonical, checked.raises, checked.used, 'boolean', format('ROWS of table %s', rel));
+    return domicile.ready(rel, null, checked.canonical, checked.raises, checked.used, 0, checked.printed, 'boolean', format('ROWS of table %s', rel));
 end
 $$;
 comment on function domicile.wrap_rows(regclass, text) is
@@ -1010,7 +1038,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'analyse', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'analyse', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')

@@ -105,6 +105,7 @@ class Guard:
     authority: Path
     connections_max: int  #: of each calling region
     statement_bytes_max: int
+    functions: frozenset[str]  #: that statements from other regions may call beside those on the guard's list
     login_timeout_s: float
 
 
@@ -239,6 +240,7 @@ def _guard(t: _Table) -> Guard:
         authority=t.file("authority"),
         connections_max=t.integer("connections_max", 1_000, 1, 1_000_000),
         statement_bytes_max=t.integer("statement_bytes_max", 1_000_000, 1_000, 100_000_000),
+        functions=t.names_of("functions"),
         login_timeout_s=t.number("login_timeout_s", 15.0, 0.001, 3_600),
     )
     t.refuse_the_rest()
@@ -365,6 +367,13 @@ class _Table:
         if value and value not in choices:
             self.mistake(name, f"is {value!r}", f"one of {', '.join(choices)}")
         return value
+
+    def names_of(self, name: str) -> frozenset[str]:
+        value = self._get(name, (), ())
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
+            self.mistake(name, "is not a list of names", f'write {name} = ["similarity", …]')
+            return frozenset()
+        return frozenset(value)
 
     def integer(self, name: str, default: int, least: int, most: int) -> int:
         value = self._get(name, default, default)

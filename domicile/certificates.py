@@ -109,6 +109,7 @@ def _filled(context: ssl.SSLContext, files: RegionFiles) -> ssl.SSLContext:
     context.load_cert_chain(files.certificate, files.key)
     context.load_verify_locations(files.authority)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["postgresql"])  # so that psql 17 can be pointed at a guard: sslnegotiation=direct
     return context
 
 

@@ -97,9 +97,7 @@ class Verifier:
         return verifier
 
     @classmethod
-    def derive(
-        cls, password: str, *, salt: bytes | None = None, iterations: int = ITERATIONS_DEFAULT
-    ) -> Verifier:
+    def derive(cls, password: str, *, salt: bytes | None = None, iterations: int = ITERATIONS_DEFAULT) -> Verifier:
         """The verifier of a password; 1.3 ms at the default count."""
         salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
         keys = derive_keys(password, salt, iterations)
@@ -119,9 +117,7 @@ class Verifier:
 def derive_keys(password: str, salt: bytes, iterations: int) -> ScramKeys:
     """The keys of a password under a server's salt and iteration count."""
     salted = hashlib.pbkdf2_hmac("sha256", _saslprep(password).encode(), salt, iterations)
-    return ScramKeys(
-        hmac.digest(salted, b"Client Key", "sha256"), hmac.digest(salted, b"Server Key", "sha256")
-    )
+    return ScramKeys(hmac.digest(salted, b"Client Key", "sha256"), hmac.digest(salted, b"Server Key", "sha256"))
 
 
 def endpoint_binding(certificate_der: bytes) -> bytes | None:
@@ -241,8 +237,7 @@ class ScramServer:
         elif plus:
             raise _violation(
                 "malformed SCRAM message",
-                "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel "
-                "binding data.",
+                "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding data.",
             )
         elif flag == b"y" and self._binding is not None:
             # Somebody in between took -PLUS from the offer.
@@ -306,9 +301,7 @@ class ScramClient:
         except (ValueError, DomicileError):
             raise _server_fault() from None
         if not self._expected or not hmac.compare_digest(signature, self._expected):
-            raise _server_fault(
-                "The server does not know this role's keys: it is not the one that was expected."
-            )
+            raise _server_fault("The server does not know this role's keys: it is not the one that was expected.")
 
 
 def wrong_password(user: str) -> DomicileError:
@@ -366,9 +359,7 @@ def _saslprep(password: str) -> str:
     """The password as RFC 4013 prepares it; unchanged where it may not be prepared, as PostgreSQL does."""
     if password.isascii():
         return password
-    mapped = "".join(
-        " " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c)
-    )
+    mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c))
     prepared = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
     if not prepared:
         return password

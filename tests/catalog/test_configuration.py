@@ -100,6 +100,7 @@ def test_the_error_reads_as_a_list() -> None:
         ('[gateway]\ncertificate = "gateway.crt"', "[gateway] key: is missing beside certificate"),
         ('[gateway]\ncertificate = "none.crt"\nkey = "gateway.key"', "none.crt can't be read"),
         ('[guard]\nlisten = "h:1"', "[guard] certificate: is missing"),
+        ('[guard]\nfunctions = "f"', "[guard] functions: is not a list"),
         ('[regions.eu]\nguard = "h:1"', "guard: is missing, and [regions.…] names other regions"),
         ('[regions.eu]\nagent = "h:1"', "[regions.eu] guard: is missing"),
         ('[regions.us]\nguard = "h:1"', "[regions] us: is this node's own region"),

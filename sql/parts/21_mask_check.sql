@@ -25,7 +25,7 @@ with listed(name, hides, raises) as (values
     ('lower', false, false), ('upper', false, false), ('initcap', false, false), ('btrim', false, false),
     ('ltrim', false, false), ('rtrim', false, false), ('reverse', false, false), ('replace', false, false),
     ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false),
-    ('bpchar', false, false), ('normalize', false, true), ('lpad', false, true), ('rpad', false, true),
+    ('bpchar', false, true), ('normalize', false, true), ('lpad', false, true), ('rpad', false, true),
     ('repeat', false, true), ('overlay', true, true), ('left', true, false), ('right', true, false),
     ('substr', true, true), ('substring', true, true), ('split_part', true, true), ('strpos', true, false),
     ('position', true, false), ('char_length', true, false), ('character_length', true, false),
@@ -67,6 +67,12 @@ with listed(name, hides, raises) as (values
     ('network', false, false), ('inet', false, true), ('cidr', false, true), ('host', false, false),
     ('bit', false, true), ('varbit', false, true)
 ),
+-- Types whose functions are known here; no geometry, no text search, no system types.
+known(type) as (
+    select unnest(array['bool', 'int2', 'int4', 'int8', 'numeric', 'float4', 'float8', 'text', 'varchar', 'bpchar', 'name',
+        '"char"', 'uuid', 'date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'bytea', 'jsonb', 'inet', 'cidr',
+        'macaddr', 'macaddr8', 'bit', 'varbit', 'oid', 'anyenum', '_text']::regtype[]::oid[])
+),
 -- Comparisons tell one bit; LIKE raises on a pattern that ends in its escape character.
 comparison(function, raises) as (
     select o.oprcode::oid, bool_or(o.oprname ~ '~~')
@@ -74,8 +80,7 @@ comparison(function, raises) as (
     where o.oid < 16384 and o.oprresult = 'bool'::regtype
       and o.oprname in ('=', '<>', '<', '<=', '>', '>=', '~~', '!~~', '~~*', '!~~*', '&&', '@>', '<@', '?', '?|', '?&',
                         '<<', '>>', '<<=', '>>=')
-      and not exists (select from pg_catalog.pg_type t where t.oid in (o.oprleft, o.oprright) and t.typtype = 'p'
-                                                       and t.oid <> 'anyenum'::regtype)
+      and o.oprleft in (select type from known) and o.oprright in (select type from known)
     group by 1
 ),
 chosen(function, hides, raises, keyed) as (
@@ -84,8 +89,8 @@ chosen(function, hides, raises, keyed) as (
     where p.oid < 16384 and p.pronamespace = 'pg_catalog'::regnamespace
       -- substring(text, text) and its like are regular expressions.
       and not (p.proname = 'substring' and p.proargtypes[1] = 'text'::regtype)
-      and not exists (select from unnest(p.proargtypes) a join pg_catalog.pg_type t on t.oid = a
-                      where t.typtype = 'p' and p.proname not in ('array_length', 'cardinality'))
+      and (p.proname in ('array_length', 'cardinality')
+           or not exists (select from unnest(p.proargtypes) a where a not in (select type from known)))
     union all
     select c.function, true, c.raises, false from comparison c
     union all

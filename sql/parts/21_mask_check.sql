@@ -335,6 +335,63 @@ $$;
 comment on function domicile.shown_columns(jsonb) is
 'Attribute numbers of the columns whose value may reach the result of the expression unhidden: on some path from the column to the root stands no function that hides.';
 
+create function domicile.argument(call jsonb, name text, place int) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(arg -> 'arg', arg) from jsonb_array_elements(call -> 'args') with ordinality as a(arg, i)
+    where case when arg ->> 'node' = 'NAMEDARGEXPR' then arg ->> 'name' = argument.name else i = place end
+$$;
+comment on function domicile.argument(jsonb, text, int) is 'An argument of a call, by name or place; NULL where it is left out.';
+
+create function domicile.text_constant(node jsonb) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    -- "9 [ 36 0 0 0 121 101 97 114 … ]": the length, then signed bytes, four of them a header.
+    select convert_from(decode(string_agg(lpad(to_hex(byte::int & 255), 2, '0'), '' order by i), 'hex'), getdatabaseencoding())
+    from regexp_matches(substring(node ->> 'constvalue' from '\[.*\]'), '-?\d+', 'g') with ordinality as b(m, i),
+         unnest(m) as byte
+    where node ->> 'node' = 'CONST' and (node ->> 'consttype')::oid = 'text'::regtype and i > 4
+$$;
+comment on function domicile.text_constant(jsonb) is 'The value of a text constant that is not empty; NULL for any other node.';
+
+create function domicile.argument_problem(call jsonb, name name, first_type oid, out problem text, out advice text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given jsonb;
+    word text;
+begin
+    if name in ('pseudonym', 'fake') then
+        given := domicile.argument(call, 'domain', case name when 'fake' then 3 else 2 end);
+        if given is not null and domicile.text_constant(given) is null then
+            problem := 'does not name the domain by a constant';
+            advice := 'Write domain => ''person'', or leave it out for the column''s own.';
+        end if;
+    end if;
+    -- What these don't know they answer with NULL: that is safe, and seldom what was meant.
+    if name = 'fake' then
+        word := domicile.text_constant(domicile.argument(call, 'kind', 2));
+        if word is not null and domicile.fake_pick(sha256(''), word) is null then
+            problem := format('asks for a fake %L', word);
+            advice := 'There are fakes of kind name, email and city.';
+        end if;
+    elsif name = 'generalize' then
+        word := domicile.text_constant(domicile.argument(call, 'unit', 2));
+        if word is not null and (domicile.unit_length(word) is null
+                or word in ('hour', 'day') and first_type in ('date'::regtype, 'daterange'::regtype)) then
+            problem := format('generalizes to %L', word);
+            advice := case when first_type in ('date'::regtype, 'daterange'::regtype) then '' else 'hour, day, ' end
+                || 'week, month, quarter, year, decade and century are known.';
+        end if;
+    end if;
+end
+$$;
+comment on function domicile.argument_problem(jsonb, name, oid) is
+'What is wrong with the constants in a call of a mask function, and the way out; NULLs where nothing is.';
+
 create function domicile.check_nodes(rel regclass, node jsonb, range_index int, own_type oid, subject text) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -375,21 +432,14 @@ begin
                       'FIELDSELECT') then
             null;
         when kind in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'NULLIFEXPR', 'SCALARARRAYOPEXPR') then
-            select p.oid, p.oid::regprocedure::text as name, p.proname, p.pronamespace, p.provolatile, p.proretset, p.prorettype, o.oprname
+            select p.oid, p.oid::regprocedure::text as name, p.proname, p.pronamespace, p.provolatile, p.proretset, p.prorettype, p.proargtypes[0] as first_type, o.oprname
               into strict called
               from pg_proc p left join pg_operator o on o.oid = (n ->> 'opno')::oid
              where p.oid = coalesce((n ->> 'funcid')::oid, o.oprcode);
             if exists (select from domicile.mask_functions f where f.function = called.oid) then
                 raises := raises or (select f.raises from domicile.mask_functions f where f.function = called.oid);
-                if kind = 'FUNCEXPR' and called.proname in ('pseudonym', 'fake') and called.pronamespace = 'domicile'::regnamespace then
-                    for source in select 1 from jsonb_array_elements(n -> 'args') with ordinality as a(arg, i)
-                        where (arg ->> 'name' = 'domain' or (arg ->> 'name' is null
-                               and i = case called.proname when 'fake' then 3 else 2 end))
-                          and coalesce(arg -> 'arg', arg) @> '{"node": "CONST", "constisnull": "false"}' is not true
-                    loop
-                        problem := 'does not name the domain by a constant';
-                        advice := 'Write domain => ''person'', or leave it out for the column''s own.';
-                    end loop;
+                if called.pronamespace = 'domicile'::regnamespace then
+                    select * into problem, advice from domicile.argument_problem(n, called.proname, called.first_type);
                 end if;
             else
                 problem := format(case when called.oprname is null then 'calls %s' else 'uses the operator %2$s, which calls %1$s' end,
@@ -1043,7 +1093,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'analyse', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analyse', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')

@@ -413,6 +413,23 @@ def test_a_table_that_refers_to_itself_has_a_domain(db: Connection) -> None:
         assert one(db, "select domicile.mask_domain('public.tree', 'parent')") == "public.tree.id"
 
 
+@pytest.mark.parametrize(
+    ("column", "expression", "says"),
+    [
+        ("born", "generalize(born, 'Year')", "generalizes to 'Year'"),
+        ("born", "generalize(unit => 'day', value => born)", "generalizes to 'day'"),
+        ("seen", "generalize(seen, 'jährlich')", "generalizes to 'jährlich'"),
+        ("name", "fake(name, 'phone')", "a fake 'phone'"),
+        ("name", "fake(value => name, kind => 'x')", "a fake 'x'"),
+        ("name", "fake(name, 'name', domain => email)", "the domain"),
+    ],
+)
+def test_a_constant_that_no_mask_knows_is_refused(db: Connection, column: str, expression: str, says: str) -> None:
+    error = refused(db, column, expression)
+    assert error.sqlstate == "42P17"
+    assert says in str(error.diag.message_primary)
+
+
 @pytest.mark.parametrize("domain", ["null", "name", "''", "'a' || 'b'"])
 def test_a_domain_is_a_constant(db: Connection, domain: str) -> None:
     with pytest.raises(psycopg.Error):

@@ -673,12 +673,26 @@ $$;
 comment on function domicile.key_over(regclass, smallint) is
 'The first primary key, UNIQUE or FOREIGN KEY constraint (from it or to it) or unique index that the column has part in, in words; NULL where there is none.';
 
-create function domicile.check_mask(rel regclass, column_name text, expression text) returns text
-language sql
+create function domicile.check_mask(rel regclass, column_name text, expression text, clear text[] default '{}') returns text
+language plpgsql
 set search_path = pg_catalog, pg_temp
-as $$ select class from domicile.check_mask_parts(rel, column_name, expression) $$;
-comment on function domicile.check_mask(regclass, text, text) is
-'The class of a mask expression: preserved (equal stays equal, different stays different), collision-possible (different values may meet, rarely) or lossy. Raises 42P17 where the expression is refused, the analyser''s own SQLSTATE where it makes no sense, 42804 where its type does not become the column''s. The message names column and table; the HINT says the way out. Reads no row.';
+as $$
+declare
+    checked record;
+    bare text;
+begin
+    select * into checked from domicile.check_mask_parts(rel, column_name, expression);
+    select c into bare from unnest(domicile.column_names(rel, checked.shown)) c where c <> all (coalesce(clear, '{}'));
+    if found then
+        raise exception 'mask of column % of table % shows the value of column %', quote_ident(column_name), rel, quote_ident(bare)
+            using errcode = '42P17', detail = 'The value can reach the result without passing a function that hides it, and is not CLEAR in the same policy.',
+            hint = format('Name %I in CLEAR, or pass it through a function of the domicile schema, such as domicile.partial or domicile.pseudonym.', bare);
+    end if;
+    return checked.class;
+end
+$$;
+comment on function domicile.check_mask(regclass, text, text, text[]) is
+'The class of a mask expression: preserved (equal stays equal, different stays different), collision-possible (different values may meet, rarely) or lossy. Raises 42P17 where the expression is refused, the analyser''s own SQLSTATE where it makes no sense, 42804 where its type does not become the column''s. clear: the columns that the same policy shows in clear, the only ones whose values the mask may let through unhidden. The message names column and table; the HINT says the way out. Reads no row.';
 
 create function domicile.column_names(rel regclass, attnums int[]) returns text[]
 language sql stable
@@ -719,7 +733,7 @@ begin
 end
 $$;
 comment on function domicile.mask_shown_columns(regclass, text) is
-'The columns whose value an expression may show unhidden: email = lower(name) shows name. A policy accepts a mask only where each of these is CLEAR in the same policy (a mask never shows its own column).';
+'The columns whose value an expression may show unhidden: email = lower(name) shows name. domicile.check_mask accepts a mask only where each of these is CLEAR in the same policy.';
 
 create function domicile.mask_domain(rel regclass, column_name text) returns text
 language sql stable
@@ -938,7 +952,6 @@ begin
                         from (select) one left join pg_attribute a on a.attrelid = rel and a.attname = column_name),
                        case when strpos(body, '\') > 0 then 'set standard_conforming_strings = on' else '' end,
                        format('begin return %s; exception when others then return null; end', body));
-        execute format('revoke all on function domicile.%I(%s) from public', name, array_to_string(parameters, ', '));
         insert into domicile.mask_wrapper (name, relation, column_name, expression) values (name, rel, column_name, expanded)
             on conflict on constraint mask_wrapper_pkey do nothing;
     end if;
@@ -946,7 +959,7 @@ begin
 end
 $$;
 comment on function domicile.wrapped(regclass, text, text, text[], int[], text) is
-'A call of a function domicile.mask_…, made here and recorded in domicile.mask_wrapper, that computes the expression and answers NULL where it raises. EXECUTE on it is nobody''s: the caller grants it to the foreign roles.';
+'A call of a function domicile.mask_…, made here and recorded in domicile.mask_wrapper, that computes the expression and answers NULL where it raises. Like the mask functions it is executable by PUBLIC, so that views may compute it for any role, and reads nothing but its arguments.';
 
 create function domicile.ready(rel regclass, column_name text, canonical text, raises boolean, used int[], keyed bigint,
     printed text, result text, subject text) returns text

@@ -243,8 +243,9 @@ begin
         when others then
             get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
             raise exception '% is refused: %', subject, message
-                using errcode = state, hint = coalesce(nullif(hint, ''),
-                    'An expression sees the columns of its own row (as column or t.column), the functions of pg_catalog and those of domicile, no other name.');
+                using errcode = state, hint = coalesce(nullif(hint, ''), case when state like '42%' then
+                    'An expression sees the columns of its own row (as column or t.column), the functions of pg_catalog and those of domicile, no other name.'
+                    else 'PostgreSQL could not read the expression: correct it.' end);
     end;
     node := probe_tree #> '{0,targetList,0,expr}';
     select n::int into range_index from jsonb_array_elements(probe_tree #> '{0,rtable}') with ordinality as r(entry, n)

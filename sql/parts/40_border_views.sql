@@ -1,0 +1,216 @@
+-- The views of the to_... schemas: all that a region may see of this one.
+--
+-- A policy without ROWS makes a plain view: it hides nothing but masks, and keeps every plan of the table. One with ROWS
+-- makes a security_barrier view with a cascaded check option. Columns that are clear for all stay plain references, so
+-- PostgreSQL itself lets them be written through the view and refuses every other.
+
+create function domicile.border_view_definition(
+    rel regclass, region text, out definition text, out writable text[], out insertable text[], out roles text[], out everyone boolean
+)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    base domicile.policy := domicile.policy_for(rel, region);
+    special domicile.policy;
+    role text;
+    names text[];
+    a pg_attribute;
+    expression text;
+    special_expression text;
+    cases text;
+    list text[] := '{}';
+    predicate text;
+    row_cases text;
+    barrier boolean;
+    inserts jsonb := '[]';
+begin
+    names := array(select distinct r from domicile.policy p, unnest(p.roles) r
+        where p.rel = rel and (domicile.policy_for(rel, region, r)).roles is not null order by 1);
+    everyone := base.name is not null;
+    roles := names;
+    if not everyone then
+        if cardinality(names) = 0 then
+            return;
+        end if;
+        -- Only the roles that a policy names get grants, so any of their policies may stand for ELSE.
+        base := domicile.policy_for(rel, region, names[1]);
+    end if;
+    writable := '{}';
+    insertable := '{}';
+    for a in select * from domicile.shared_columns(rel) loop
+        expression := domicile.column_expression(base, a);
+        cases := '';
+        foreach role in array names loop
+            special_expression := domicile.column_expression(domicile.policy_for(rel, region, role), a);
+            if special_expression <> expression then
+                cases := cases || format(' when %L then %s', domicile.foreign_name(role, region), special_expression);
+            end if;
+        end loop;
+        list := list || case when cases <> '' then format('case current_user%s else %s end', cases, expression) else expression end;
+        if cases = '' and expression = format('t.%I', a.attname) and a.attgenerated = '' then
+            writable := writable || a.attname::text;
+        end if;
+    end loop;
+    insertable := writable;
+    if base.options -> 'insert' = 'true' then
+        insertable := array(select c.attname::text from domicile.shared_columns(rel) c
+            where c.attgenerated = '' and (c.attname = any (base.clear) or base.masks ? c.attname::text) order by c.attnum);
+    elsif jsonb_typeof(base.options -> 'insert') = 'array' then
+        insertable := array(select c.attname::text from domicile.shared_columns(rel) c
+            where c.attgenerated = '' and (c.attname = any (writable) or base.options -> 'insert' ? c.attname::text) order by c.attnum);
+    end if;
+    row_cases := '';
+    predicate := domicile.row_expression(base);
+    barrier := base.rows is not null;
+    foreach role in array names loop
+        special := domicile.policy_for(rel, region, role);
+        if special.rows is distinct from base.rows then
+            row_cases := row_cases || format(' when %L then (%s)', domicile.foreign_name(role, region), domicile.row_expression(special));
+            barrier := true;
+        end if;
+    end loop;
+    if row_cases <> '' then
+        predicate := format('case current_user%s else (%s) end', row_cases, predicate);
+    end if;
+    definition := format('create view %I.%I (%s)%s as select %s from %s t%s%s',
+        domicile.border_schema(n.nspname::text, region), c.relname,
+        (select string_agg(quote_ident(s.attname), ', ' order by s.attnum) from domicile.shared_columns(rel) s),
+        case when barrier then ' with (security_barrier = true)' else '' end, array_to_string(list, ', '), rel,
+        case when barrier then format(' where (%s)', predicate) else '' end,
+        case when barrier and cardinality(writable) > 0 then ' with cascaded check option' else '' end)
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rel;
+end
+$$;
+comment on function domicile.border_view_definition(regclass, text) is
+    'The CREATE VIEW of what a region may see of a table, the columns that may be assigned and inserted through it, and the roles for '
+    'which it is (everyone, or only those named). No definition where no policy shares the table';
+
+create function domicile.is_shared(rel regclass, region text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return exists (
+    select from domicile.policy p join domicile.region r on r.name = $2 where p.rel = $1
+    and (p.regions is null or r.name = any (p.regions)) and (p.jurisdictions is null or r.jurisdiction = any (p.jurisdictions))
+) and exists (select from domicile.locality l where l.rel = $1 and l.state = 'open' and l.locality in ('pinned', 'regional'));
+comment on function domicile.is_shared(regclass, text) is 'Whether any policy lets a region see anything of a table';
+
+create function domicile.key_columns(rel regclass) returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce((select l.columns from domicile.locality l where l.rel = $1), '{}') || coalesce((
+    -- What children refer to as their home is the parent's key as well.
+    select array_agg(c) from domicile.locality k, unnest(k.parent_columns) c where k.parent = $1
+), '{}');
+comment on function domicile.key_columns(regclass) is 'The columns that say where a row lives; never assignable from abroad, for a move is an export in clear';
+
+create function domicile.close_border() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v record;
+begin
+    for v in select b.destination, b.rel, b.view from domicile.border_view b where exists (select from pg_class where oid = b.view) order by b.rel loop
+        execute format('drop view %s', v.view::regclass);
+    end loop;
+    delete from domicile.border_view;
+end
+$$;
+comment on function domicile.close_border() is 'Drops every border view; domicile.settle() makes them again';
+
+create function domicile.view_digest(view oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+    select md5(concat_ws('|', pg_get_viewdef(c.oid), c.relowner, c.relnamespace, c.relname, c.reloptions,
+        (select string_agg(concat_ws(' ', t.tgname, t.tgfoid, t.tgenabled, encode(t.tgargs, 'hex')), ',' order by t.oid) from pg_trigger t where t.tgrelid = c.oid),
+        (select string_agg(concat_ws(' ', a.attname, a.atttypid, a.atttypmod, a.attcollation), ',' order by a.attnum)
+            from pg_attribute a where a.attrelid = c.oid and a.attnum > 0)))
+    from pg_class c where c.oid = $1
+);
+comment on function domicile.view_digest(oid) is 'What a view is, in short; it changes when the view or the names under it do';
+
+create function domicile.settle_views() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    s record;
+    d record;
+    f record;
+    kept domicile.border_view;
+    view regclass;
+    message text;
+    detail text;
+begin
+    for s in
+        select distinct domicile.border_schema(n.nspname::text, r.name) as name, r.name as region
+        from domicile.region r, domicile.locality l join pg_class c on c.oid = l.rel join pg_namespace n on n.oid = c.relnamespace
+        where r.name <> domicile.here() and l.state = 'open' and l.locality in ('pinned', 'regional')
+        union select domicile.border_schema('public', r.name), r.name from domicile.region r where r.name <> domicile.here()
+    loop
+        if not exists (select from pg_namespace where nspname = s.name) then
+            execute format('create schema %I', s.name);
+            execute format('alter schema %I owner to domicile_views', s.name);
+            execute format('comment on schema %I is %L', s.name, format('Domicile: what region %s may see of this one', s.region));
+        elsif (select nspowner from pg_namespace where nspname = s.name) <> 'domicile_views'::regrole then
+            perform domicile.found('schema is not Domicile''s, so nothing can be shared by it', s.name, false);
+        end if;
+    end loop;
+
+    -- What must not be there: views that no policy makes, and anything else in a border schema.
+    for s in
+        select c.oid, c.relkind, b.destination, b.rel from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        left join domicile.border_view b on b.view = c.oid
+        where n.nspname ~ '^to_[a-z][a-z0-9_]{0,15}(\$|$)' and n.nspowner = 'domicile_views'::regrole and c.relkind not in ('i', 't', 'c')
+        and (b.view is null or b.destination = domicile.here() or not domicile.is_shared(b.rel, b.destination))
+    loop
+        if s.destination is null then
+            perform domicile.found('a relation that Domicile did not make stood in a border schema', s.oid::regclass::text, true);
+        end if;
+        execute format('drop %s %s cascade', case s.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
+            when 'f' then 'foreign table' else 'table' end, s.oid::regclass);
+    end loop;
+    delete from domicile.border_view b where not exists (select from pg_class c where c.oid = b.view);
+
+    for s in
+        select l.rel, r.name as region, n.nspname, c.relname from domicile.locality l cross join domicile.region r
+        join pg_class c on c.oid = l.rel join pg_namespace n on n.oid = c.relnamespace
+        where r.name <> domicile.here() and l.state = 'open' and l.locality in ('pinned', 'regional') order by 2, 1
+    loop
+        begin
+            select * into d from domicile.border_view_definition(s.rel, s.region);
+            if d.definition is null then
+                continue;
+            end if;
+            select * into kept from domicile.border_view b where b.destination = s.region and b.rel = s.rel;
+            if found and kept.definition = d.definition and kept.digest = domicile.view_digest(kept.view) then
+                continue;
+            elsif found then
+                if kept.definition = d.definition then
+                    perform domicile.found('a border view was changed', kept.view::regclass::text, true);
+                end if;
+                execute format('drop view %s cascade', kept.view::regclass);
+                delete from domicile.border_view b where b.destination = s.region and b.rel = s.rel;
+            end if;
+            execute d.definition;
+            view := format('%I.%I', domicile.border_schema(s.nspname, s.region), s.relname)::regclass;
+            execute format('alter view %s owner to domicile_views', view);
+            if d.insertable <> d.writable then
+                perform domicile.make_insertable(s.rel, view, d.insertable, d.writable);
+            end if;
+            -- Who reads a view is asked for EXECUTE on its functions, and has no USAGE on their schema to call them by name.
+            for f in
+                select p.oid::regprocedure as signature from pg_rewrite w join pg_depend x on x.classid = 'pg_rewrite'::regclass and x.objid = w.oid
+                join pg_proc p on x.refclassid = 'pg_proc'::regclass and p.oid = x.refobjid
+                where w.ev_class = view and p.pronamespace = 'domicile'::regnamespace and not has_function_privilege('public', p.oid, 'execute')
+            loop
+                execute format('grant execute on function %s to public', f.signature);
+            end loop;
+            insert into domicile.border_view values (s.region, s.rel, view, d.definition, domicile.view_digest(view));
+        exception when others then
+            -- Fail closed: a policy that can't be compiled any more shares nothing, and says so.
+            get stacked diagnostics message = message_text, detail = pg_exception_detail;
+            perform domicile.found(format('not shared with region %s: %s%s', s.region, message, coalesce(E'\n' || nullif(detail, ''), '')), s.rel::text, false);
+        end;
+    end loop;
+end
+$$;
+comment on function domicile.settle_views() is 'Makes the border schemas hold the views that the policies say, and nothing else';

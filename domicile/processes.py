@@ -37,6 +37,8 @@ os.execv(sys.argv[5], sys.argv[5:])
 # as the interpreter, makes them all.
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
+_spawned: list[subprocess.Popen[bytes]] = []  #: those that may be alive
+
 
 def spawn(
     argv: Sequence[str | os.PathLike[str]],
@@ -59,7 +61,7 @@ def spawn(
 
     def start() -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -68,6 +70,9 @@ def spawn(
                 env=None if environment is None else dict(environment),
                 cwd=cwd,
             )
+        _spawned[:] = [p for p in _spawned if p.poll() is None]
+        _spawned.append(process)
+        return process
 
     return _spawner.submit(start).result()
 
@@ -83,3 +88,12 @@ def stop(process: subprocess.Popen[bytes], first: signal.Signals = signal.SIGTER
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
+
+
+def stop_all() -> None:
+    """Ends what was started and is still there: also what a Ctrl-C kept its starter from taking note of."""
+    left = _spawner.submit(lambda: [p for p in _spawned if p.poll() is None]).result()
+    for process in left:
+        process.send_signal(signal.SIGINT)
+    for process in left:
+        stop(process)

@@ -205,7 +205,7 @@ class _Planner:
                 return _Decision(placement, result, _declined(reasons))
         last = reasons[-1][1] if top.aggregates or _groups(body) else reasons[2][1]
         last = last if _looks_at_more(body, top) else reasons[1][1]
-        error = refusal(f"over several regions: {last.reason}", hint=last.hint or ONE_REGION_HINT)
+        error = refusal(f"can't be answered over several regions: {last.reason}", hint=last.hint or ONE_REGION_HINT)
         return _Decision(placement, Refused(error), _declined(reasons))
 
     def can_look_up(self, kind: str, body: Node, top: Scope, found: Facts) -> bool:
@@ -218,12 +218,14 @@ class _Planner:
         try:
             check()  # type: ignore[operator]
         except Decline as declined:
-            return refusal(f"over several regions: {declined.reason}", hint=declined.hint or ONE_REGION_HINT)
+            return refusal(
+                f"can't be answered over several regions: {declined.reason}", hint=declined.hint or ONE_REGION_HINT
+            )
         return refusal("the regions of the rows are not known", hint=ONE_REGION_HINT)
 
     def one_region(self, decision: _Decision, what: str, elsewhere: DomicileError | None = None) -> _Decision:
         """The decision, for what works in one region only; `elsewhere` refuses every region but this one."""
-        error = refusal(f"{what} over several regions", hint=ONE_REGION_HINT)
+        error = refusal(f"{what} can't reach over several regions", hint=ONE_REGION_HINT)
         gather: Gather = Refused(error)
         placement = decision.placement
         if isinstance(placement, LookUp):

@@ -21,9 +21,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import logging
 import secrets
-import ssl
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -49,8 +49,10 @@ from . import messages as m
 from .admission import Rules, Statement, admit
 from .admission_names import FIXED_SETTINGS, OBJECT_TYPE_OIDS, SETTINGS
 from .egress import Ledger
+from .guard_server import AskForTls, Login, Server
 from .messages import B, F, Run, Walker
-from .scram import ScramClient, ScramKeys
+from .owed import Owed, Tables
+from .scram import ScramKeys
 from .scrub import scrub
 
 CALLER_MESSAGE_BYTES_MAX = 64 << 20
@@ -74,12 +76,26 @@ NAMES_MAX = 10_000
 REFUSALS_MAX = 1_000
 """Refused statements of one connection whose errors are still to come: an honest gateway waits for one."""
 
+STATUS_ROLE = "domicile_status"
+"""Who logs in by this name is told how the region is, in ParameterStatus messages, and nothing else. No role of a
+database may have a name that begins so."""
+
+STATUS_SQL = """
+select json_build_object(
+    'domicile.region', (select value from domicile.setting where name = 'here'),
+    'domicile.catalog_version', domicile.version(),
+    'domicile.open_findings', (select count(*) from domicile.finding where not repaired),
+    'domicile.clock', extract(epoch from clock_timestamp()),
+    'domicile.collation', (select concat_ws(' ', d ->> 'datlocprovider', coalesce(d ->> 'datlocale',
+        d ->> 'daticulocale', d ->> 'datcollate'), d ->> 'datcollversion')
+        from pg_database p, to_jsonb(p) d where datname = current_database()),
+    'server_version', current_setting('server_version'))::text
+"""
+
 CLOSE_S = 5.0
 """How long a last message may take to be read."""
 
 _log = logging.getLogger("domicile.guard")
-
-_Tables = tuple[str, ...]
 
 
 class Control(Protocol):
@@ -166,15 +182,15 @@ class Guard:
         self.connections[pid] = caller
         return pid, secrets.token_bytes(4)
 
-    async def open(self, caller: _Caller, role: str, region: RegionName, parameters: dict[str, str]) -> _Server:
+    async def open(self, caller: _Caller, role: str, region: RegionName, parameters: dict[str, str]) -> Server:
         """A connection to PostgreSQL that is logged in as role@region. Raises DomicileError, fit to be sent."""
         name = foreign_role(role, region)
 
-        async def attempt() -> _Server:
+        async def attempt() -> Server:
             secret = self._keys.get(name)
             if secret is None:
                 secret = str(await self._control.fetchval("select domicile.login_secret($1, $2)", role, region))
-            server = await self._connect(_Login(name, self.postgres.database, secret, parameters), caller)
+            server = await self._connect(Login(name, self.postgres.database, secret, parameters), caller)
             self._keys[name] = server.login.keys or secret
             self._keys.move_to_end(name)
             while len(self._keys) > KEYS_MAX:
@@ -192,16 +208,16 @@ class Guard:
         )
         return await again(attempt)
 
-    async def _connect(self, login: _Login, caller: _Caller) -> _Server:
+    async def _connect(self, login: Login, caller: _Caller) -> Server:
         loop = asyncio.get_running_loop()
-        server = _Server(login, caller)
+        server = Server(login, caller)
         pg = self.postgres
         if pg.by_socket:
             await loop.create_unix_connection(lambda: server, f"{pg.host}/.s.PGSQL.{pg.port}")
         elif self._postgres_tls is None:
             await loop.create_connection(lambda: server, pg.host, pg.port)
         else:
-            asking = _AskForTls()
+            asking = AskForTls()
             transport, _ = await loop.create_connection(lambda: asking, pg.host, pg.port)
             await asking.granted
             await loop.start_tls(transport, server, self._postgres_tls, server_hostname=pg.host)
@@ -212,6 +228,9 @@ class Guard:
             raise
         return server
 
+    async def ask_status(self) -> str:
+        return str(await self._control.fetchval(STATUS_SQL))
+
     async def cancel(self, pid: int, key: bytes, region: RegionName) -> None:
         """Cancels what the connection with this pid runs, if key and region are its own. Says nothing, as
         PostgreSQL."""
@@ -221,7 +240,7 @@ class Guard:
         if caller.server is not None:
             await self.cancel_server(caller.server)
 
-    async def cancel_server(self, server: _Server) -> None:
+    async def cancel_server(self, server: Server) -> None:
         pg = self.postgres
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(self.options.login_timeout_s):
@@ -290,61 +309,6 @@ _MARK = "domicile refusal "
 _MARKED = _MARK.encode()
 
 
-class _Owed:
-    """What was asked of PostgreSQL and not answered yet, in order; knows for each row which tables it is of.
-
-    Where the replies do not fit (only a caller that breaks the protocol can do that), `lost` is set and rows are
-    counted without a table from then on.
-    """
-
-    __slots__ = ("copying_in", "lost", "queue")
-
-    def __init__(self) -> None:
-        self.queue: deque[tuple[int, list[_Tables]]] = deque()
-        self.copying_in = False
-        self.lost = False
-
-    def asked(self, kind: int, tables: list[_Tables]) -> None:
-        if kind == F.SYNC and self.copying_in:
-            return  # PostgreSQL ignores it while it waits for data
-        self.queue.append((kind, tables))
-
-    def tables(self) -> _Tables:
-        if self.lost or not self.queue:
-            return ()
-        tables = self.queue[0][1]
-        return tables[0] if tables else ()
-
-    def answered(self, kind: int) -> None:
-        queue = self.queue
-        if kind == B.READY:
-            while queue and queue.popleft()[0] not in (F.SYNC, F.QUERY):
-                pass
-            return
-        if not queue:
-            self.lost = True
-            return
-        asked, tables = queue[0]
-        if kind == B.ERROR:
-            self.copying_in = False
-            while queue and queue[0][0] not in (F.SYNC, F.QUERY):
-                queue.popleft()
-        elif kind in (B.COMMAND_COMPLETE, B.EMPTY_QUERY, B.PORTAL_SUSPENDED):
-            if asked == F.QUERY:
-                del tables[:1]
-            else:
-                queue.popleft()
-        elif kind in (B.PARSE_COMPLETE, B.BIND_COMPLETE, B.CLOSE_COMPLETE):
-            queue.popleft()
-        elif kind in (B.ROW_DESCRIPTION, B.NO_DATA):
-            if asked == F.DESCRIBE:
-                queue.popleft()
-        elif kind == B.COPY_IN:
-            self.copying_in = True
-            while len(queue) > 1 and queue[1][0] == F.SYNC:
-                del queue[1]
-
-
 class _Caller(asyncio.Protocol):
     """A connection of another region's gateway."""
 
@@ -352,8 +316,8 @@ class _Caller(asyncio.Protocol):
         self.region: RegionName | None = None
         self.role = ""
         self.key = b""
-        self.server: _Server | None = None
-        self.owed = _Owed()
+        self.server: Server | None = None
+        self.owed = Owed()
         self._guard = guard
         self._rules: Rules | None = None
         self._pid = 0
@@ -362,7 +326,7 @@ class _Caller(asyncio.Protocol):
         self._walker = Walker(CALLER_MESSAGE_BYTES_MAX)
         self._statements: OrderedDict[str, tuple[Statement, ...]] = OrderedDict()
         self._portals: OrderedDict[str, tuple[Statement, ...]] = OrderedDict()
-        self._named: OrderedDict[str, _Tables] = OrderedDict()
+        self._named: OrderedDict[str, Tables] = OrderedDict()
         self._refusals: deque[tuple[int, DomicileError]] = deque()
         self._refused = 0
         self._judging = False
@@ -501,6 +465,9 @@ class _Caller(asyncio.Protocol):
         guard = self._guard
         try:
             self.role = startup.parameters.get("user", "")
+            if self.role == STATUS_ROLE:
+                await self._tell_status()
+                return
             parameters = _settings_of(startup.parameters, guard.here, region)
             server = await guard.open(self, self.role, region, parameters)
         except ValueError as e:  # a name that PostgreSQL would cut
@@ -532,6 +499,13 @@ class _Caller(asyncio.Protocol):
                 )
             )
         )
+
+    async def _tell_status(self) -> None:
+        status = json.loads(await self._guard.ask_status())
+        if self._transport is not None:
+            parts = (m.build_parameter_status(k, str(v)) for k, v in status.items())
+            self._transport.write(b"".join((m.AUTHENTICATION_OK, *parts, m.READY["I"])))
+            self.end()
 
     def _forward(self, buffer: bytes, runs: list[Run]) -> None:
         """Sends the messages on, the refused ones replaced. Stops at a long text until a thread has read it."""
@@ -654,7 +628,7 @@ class _Caller(asyncio.Protocol):
             _remember(self._statements, name, statements)
             self.owed.asked(kind, [])
 
-    def _tables(self, statement: Statement) -> _Tables:
+    def _tables(self, statement: Statement) -> Tables:
         return self._named.get(statement.uses, ()) if statement.uses is not None else statement.tables
 
     def _note(self, kind: int, buffer: bytes, run: Run) -> None:
@@ -744,7 +718,12 @@ def _settings_of(parameters: dict[str, str], here: RegionName, caller: RegionNam
                 severity="FATAL",
             )
         settings[lower] = value
-    return settings | {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
+    return settings | {
+        "client_encoding": "UTF8",
+        "standard_conforming_strings": "on",
+        # A statement whose caller has vanished is cancelled; where the cancel came too early, PostgreSQL looks itself.
+        "client_connection_check_interval": "1s",
+    }
 
 
 def _log_in_error(error: Exception, here: RegionName, role: str, region: RegionName) -> DomicileError:
@@ -763,151 +742,3 @@ def _log_in_error(error: Exception, here: RegionName, role: str, region: RegionN
         hint=getattr(error, "hint", None),
         severity="FATAL",
     )
-
-
-# --- PostgreSQL's side ---------------------------------------------------------------------------------------------
-
-
-class _Login:
-    """The log-in to PostgreSQL, sans IO: messages in, bytes to send out."""
-
-    def __init__(self, user: str, database: str, secret: ScramKeys | str, parameters: dict[str, str]) -> None:
-        self.parameters: dict[str, str] = {}
-        self.pid = 0
-        self.key = b""
-        self._done = False
-        self._startup = {"user": user, "database": database, **parameters}
-        self._scram = ScramClient(secret)
-        self._verified = False
-
-    @property
-    def keys(self) -> ScramKeys | None:
-        """After a log-in: what makes the next one cheaper."""
-        return self._scram.keys
-
-    def done(self) -> bool:
-        return self._done
-
-    def start(self) -> bytes:
-        return m.build_startup(self._startup)
-
-    def received(self, message: m.Message) -> bytes:
-        """What to send in answer. Raises DomicileError for PostgreSQL's refusal and for what is no log-in."""
-        kind, body = message
-        if kind == B.AUTHENTICATION:
-            return self._authenticate(int.from_bytes(body[:4], "big"), body[4:])
-        if kind == B.PARAMETER_STATUS:
-            name, value = body.split(b"\0")[:2]
-            self.parameters[name.decode()] = value.decode()
-        elif kind == B.KEY_DATA:
-            self.pid, self.key = int.from_bytes(body[:4], "big"), body[4:]
-        elif kind == B.ERROR:
-            raise m.error_of(body)
-        elif kind == B.READY:
-            self._done = True
-        return b""
-
-    def _authenticate(self, code: int, body: bytes) -> bytes:
-        if code == 0 and self._verified:
-            return b""
-        if code == 10 and b"SCRAM-SHA-256" in body.split(b"\0"):
-            first = self._scram.first()
-            return m.message(F.PASSWORD, m.cstring("SCRAM-SHA-256") + len(first).to_bytes(4, "big") + first)
-        if code == 11:
-            return m.message(F.PASSWORD, self._scram.final(body))
-        if code == 12:
-            self._scram.verify(body)
-            self._verified = True
-            return b""
-        # `trust` too: a server that asks foreign roles for no secret lets in whoever reaches it.
-        raise DomicileError(
-            INVALID_AUTHORIZATION,
-            "PostgreSQL does not ask foreign roles for SCRAM-SHA-256",
-            hint="Set scram-sha-256 for the guard's address in pg_hba.conf.",
-        )
-
-
-class _Server(asyncio.Protocol):
-    """A connection to PostgreSQL, of one caller."""
-
-    def __init__(self, login: _Login, caller: _Caller) -> None:
-        self.login = login
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._caller = caller
-        self._walker = Walker()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's TLS transport is one in all but name.
-        self._transport = transport = cast(asyncio.Transport, transport)
-        transport.write(self.login.start())
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            buffer, runs = self._walker.feed(data)
-            if self.login.done():
-                self._caller.relay(buffer, runs)
-                return
-            for message in m.messages(buffer, runs):
-                if answer := self.login.received(message):
-                    self.write(answer)
-            if self.login.done() and not self.ready.done():
-                self.ready.set_result(None)
-        except DomicileError as error:
-            self._fail(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._fail(DomicileError(CANNOT_CONNECT_NOW, "PostgreSQL closed the connection"))
-
-    def _fail(self, error: DomicileError) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(error)
-        elif self.login.done():
-            self._caller.end()
-        self.close()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None and not transport.is_closing():
-            transport.write(m.TERMINATE)
-            transport.close()
-
-    def pause_writing(self) -> None:
-        self._caller.pause()
-
-    def resume_writing(self) -> None:
-        self._caller.resume()
-
-    def pause(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-
-class _AskForTls(asyncio.Protocol):
-    """Asks PostgreSQL for TLS; `granted` resolves when the handshake may begin."""
-
-    def __init__(self) -> None:
-        self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write((8).to_bytes(4, "big") + m.SSL_REQUEST.to_bytes(4, "big"))
-
-    def data_received(self, data: bytes) -> None:
-        # More than the one byte would be text slipped in before the encryption (CVE-2021-23222).
-        if data == b"S":
-            self.granted.set_result(None)
-        else:
-            self.granted.set_exception(ssl.SSLError("PostgreSQL does not offer TLS; see [postgres] sslmode"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.granted.done():
-            self.granted.set_exception(exc or ConnectionResetError("PostgreSQL closed the connection"))

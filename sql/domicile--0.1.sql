@@ -1235,8 +1235,8 @@ $$;
 comment on function domicile.check_one_expression(text, text, text) is
 'Nothing where statement, a CREATE VIEW made around the expression, is one statement; raises 42601 where it is several or none.';
 
-create function domicile.analyse(rel regclass, expression text, subject text, printed_end text default null,
-    out node jsonb, out canonical text, out type oid, out range_index int, out printed text)
+create function domicile.analysed(rel regclass, expression text, subject text, printed_end text default null,
+    out node jsonb, out canonical text, out type oid, out "collation" oid, out range_index int, out printed text)
 language plpgsql
 set search_path = pg_catalog, domicile, pg_temp
 set standard_conforming_strings = on
@@ -1260,7 +1260,7 @@ begin
         select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
           into probe_tree from pg_rewrite where ev_class = probe::regclass;
         probe_text := domicile.view_text(probe::regclass);
-        type := (select atttypid from pg_attribute where attrelid = probe::regclass and attnum = 1);
+        select atttypid, attcollation into type, "collation" from pg_attribute where attrelid = probe::regclass and attnum = 1;
         printed := printed_end;
         if printed is null then
             execute format('create view %s as select null::text as mask from %s t, (select) frame', frame, rel);
@@ -1275,8 +1275,9 @@ begin
         when others then
             get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
             raise exception '% is refused: %', subject, message
-                using errcode = state, hint = coalesce(nullif(hint, ''),
-                    'An expression sees the columns of its own row (as column or t.column), the functions of pg_catalog and those of domicile, no other name.');
+                using errcode = state, hint = coalesce(nullif(hint, ''), case when state like '42%' then
+                    'An expression sees the columns of its own row (as column or t.column), the functions of pg_catalog and those of domicile, no other name.'
+                    else 'PostgreSQL could not read the expression: correct it.' end);
     end;
     node := probe_tree #> '{0,targetList,0,expr}';
     select n::int into range_index from jsonb_array_elements(probe_tree #> '{0,rtable}') with ordinality as r(entry, n)
@@ -1291,8 +1292,8 @@ begin
     end if;
 end
 $$;
-comment on function domicile.analyse(regclass, text, text, text) is
-'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
+comment on function domicile.analysed(regclass, text, text, text) is
+'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type and collation, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
 
 create function domicile.node_type(node jsonb) returns oid
 language sql immutable
@@ -1595,7 +1596,7 @@ begin
                 where a.attrelid = rel and a.attnum > 0 and not a.attisdropped) || '.';
     end if;
     own_base := domicile.base_type(col.atttypid);
-    select * into plain from domicile.analyse(rel, expression, subject);
+    select * into plain from domicile.analysed(rel, expression, subject);
     raises := domicile.check_nodes(rel, plain.node, plain.range_index, col.atttypid, subject);
     shown := domicile.shown_columns(plain.node);
     if col.attnum = any (shown) then
@@ -1619,7 +1620,7 @@ begin
                 when own_base in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype) then 'domicile.generalize keeps the type of dates and times.'
                 else 'Cast the result to the column''s type.' end;
     end if;
-    select * into cast_to from domicile.analyse(rel,
+    select * into cast_to from domicile.analysed(rel,
         format('(%s)::%s', case when is_null then 'null' else plain.canonical end, domicile.type_text(col.atttypid, col.atttypmod)),
         subject, plain.printed);
     raises := domicile.check_nodes(rel, cast_to.node, cast_to.range_index, col.atttypid, subject);
@@ -1743,7 +1744,7 @@ declare
     subject text := format('expression over table %s', rel);
     a record;
 begin
-    select * into a from domicile.analyse(rel, expression, subject);
+    select * into a from domicile.analysed(rel, expression, subject);
     perform domicile.check_nodes(rel, a.node, a.range_index, null, subject);
     return domicile.column_names(rel, array(select (n ->> 'varattno')::int from domicile.nodes(a.node) n where n ->> 'node' = 'VAR'));
 end
@@ -1759,7 +1760,7 @@ declare
     subject text := format('expression over table %s', rel);
     a record;
 begin
-    select * into a from domicile.analyse(rel, expression, subject);
+    select * into a from domicile.analysed(rel, expression, subject);
     perform domicile.check_nodes(rel, a.node, a.range_index, null, subject);
     return domicile.column_names(rel, domicile.shown_columns(a.node));
 end
@@ -1994,7 +1995,7 @@ comment on function domicile.wrapped(regclass, text, text, text[], int[], text) 
 'A call of a function domicile.mask_…, made here and recorded in domicile.mask_wrapper, that computes the expression and answers NULL where it raises. Like the mask functions it is executable by PUBLIC, so that views may compute it for any role, and reads nothing but its arguments.';
 
 create function domicile.ready(rel regclass, column_name text, canonical text, raises boolean, used int[], keyed bigint,
-    printed text, result text, subject text) returns text
+    printed text, result text, collation_wanted oid, subject text) returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2017,7 +2018,7 @@ begin
     end if;
     expression := format('(%s)::%s', expression, result);
     -- Read back what was written: each keyed call has got its two keys, and none is left without.
-    select * into after from domicile.analyse(rel, expression, subject, printed);
+    select * into after from domicile.analysed(rel, expression, subject, printed);
     if after.canonical is null
        or (select count(*) from domicile.nodes(after.node) n where n ->> 'node' = 'SUBLINK')
           <> 2 * (case when raises then cardinality(marked.domains) else keyed end)
@@ -2025,11 +2026,14 @@ begin
         raise exception '% could not be given its keys', subject using errcode = 'XX000',
             detail = 'The expression read back differs from the one written.', hint = 'This is a fault of Domicile: please report the expression.';
     end if;
-    return expression;
+    return expression || coalesce((
+        select format(' collate %I.%I', n.nspname, c.collname)
+        from pg_collation c join pg_namespace n on n.oid = c.collnamespace
+        where c.oid = collation_wanted and c.oid <> after."collation"), '');
 end
 $$;
-comment on function domicile.ready(regclass, text, text, boolean, int[], bigint, text, text, text) is
-'A canonical expression with keys supplied, wrapped where it may raise, cast to its result type, and read back.';
+comment on function domicile.ready(regclass, text, text, boolean, int[], bigint, text, text, oid, text) is
+'A canonical expression with keys supplied, wrapped where it may raise, cast to its result type and given its collation, and read back.';
 
 create function domicile.wrap_mask(rel regclass, column_name text, expression text) returns text
 language plpgsql
@@ -2040,13 +2044,10 @@ declare
     col record;
 begin
     select * into checked from domicile.check_mask_parts(rel, column_name, expression);
-    select domicile.type_text(a.atttypid, a.atttypmod) as type,
-           case when a.attcollation <> 0 then format(' collate %I.%I', n.nspname, c.collname) else '' end as collation
-      into col
-      from pg_attribute a left join pg_collation c on c.oid = a.attcollation left join pg_namespace n on n.oid = c.collnamespace
-     where a.attrelid = rel and a.attname = column_name and not a.attisdropped;
-    return domicile.ready(rel, column_name, checked.canonical, checked.raises, checked.used, checked.keyed, checked.printed, col.type,
-                          format('mask of column %I of table %s', column_name, rel)) || col.collation;
+    select domicile.type_text(a.atttypid, a.atttypmod) as type, a.attcollation as "collation" into col
+        from pg_attribute a where a.attrelid = rel and a.attname = column_name and not a.attisdropped;
+    return domicile.ready(rel, column_name, checked.canonical, checked.raises, checked.used, checked.keyed, checked.printed,
+                          col.type, col."collation", format('mask of column %I of table %s', column_name, rel));
 end
 $$;
 comment on function domicile.wrap_mask(regclass, text, text) is
@@ -2063,7 +2064,7 @@ declare
     subject text := format('ROWS of table %s', rel);
     a record;
 begin
-    select * into a from domicile.analyse(rel, expression, subject);
+    select * into a from domicile.analysed(rel, expression, subject);
     raises := domicile.check_nodes(rel, a.node, a.range_index, null, subject);
     if domicile.base_type(a.type) <> 'bool'::regtype then
         raise exception '% is of type %, not boolean', subject, format_type(a.type, null) using errcode = '42804',
@@ -2100,7 +2101,7 @@ declare
     checked record;
 begin
     select * into checked from domicile.check_rows_parts(rel, expression);
-    return domicile.ready(rel, null, checked.canonical, checked.raises, checked.used, 0, checked.printed, 'boolean', format('ROWS of table %s', rel));
+    return domicile.ready(rel, null, checked.canonical, checked.raises, checked.used, 0, checked.printed, 'boolean', 0, format('ROWS of table %s', rel));
 end
 $$;
 comment on function domicile.wrap_rows(regclass, text) is
@@ -2138,7 +2139,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analyse', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')
@@ -4147,6 +4148,518 @@ as $$
     )
 $$;
 comment on function domicile.snapshot() is 'The catalog as one versioned document, for gateways and agents: sql/README.md describes it';
+
+-- 60_stream.sql ------------------------------------------------------------------------------------------
+
+-- The change stream: what this region sends (offers, publications, subscriptions), what it holds of others (schema
+-- abroad, progress), and the federated views over both. replication/ is the other half.
+
+create schema abroad;
+comment on schema abroad is 'The anonymized rows of other regions, kept here by replication. Read them through the schema federated';
+create schema federated;
+comment on schema federated is 'A view for each pinned table: the rows at home here in clear, and the copies of other regions'' rows, with their region';
+revoke all on schema abroad, federated from public;
+grant usage on schema abroad, federated to domicile_local, domicile_node;
+
+-- --- what this region sends ----------------------------------------------------------------------------------------
+
+create table domicile.subscription (
+    destination text primary key,
+    slot name not null,
+    copy text not null,
+    fingerprint text not null,
+    version bigint not null,
+    state text not null check (state in ('copying', 'streaming', 'failed')),
+    reason text,
+    since timestamptz not null default clock_timestamp()
+);
+comment on table domicile.subscription is 'The copies that this region feeds in others, one row for each region that takes them';
+comment on column domicile.subscription.copy is 'names slot and masks together: a copy made under another can not be gone on from';
+comment on column domicile.subscription.fingerprint is 'of the offer (tables, columns, masks, rows) that the copy was made under';
+comment on column domicile.subscription.reason is 'why it failed; it is tried again when the region next calls';
+
+create view domicile.sending as
+select s.destination, s.state, s.reason, s.version as policy_version, s.since, r.active as connected,
+    r.confirmed_flush_lsn as durable_there,
+    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), r.confirmed_flush_lsn)::bigint as lag_bytes,
+    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), r.restart_lsn)::bigint as retained_bytes
+from domicile.subscription s left join pg_catalog.pg_replication_slots r on r.slot_name = s.slot;
+comment on view domicile.sending is 'For each region that takes copies from here: how far behind it is, and how much WAL is kept for it';
+
+create function domicile.stream_offer(destination text) returns jsonb
+language sql stable strict security definer set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('version', domicile.version(), 'tables', coalesce(jsonb_agg(t.document order by t.schema, t.name), '[]'))
+    from (
+        select n.nspname as schema, c.relname as name, jsonb_build_object(
+            'schema', n.nspname, 'name', c.relname, 'oid', c.oid::bigint, 'row', y.oid::bigint, 'row_array', y.typarray::bigint,
+            'rows', p.rows,
+            -- Every column of the row type, in its order; `mask` is NULL where it is withheld.
+            'columns', (
+                select jsonb_agg(jsonb_build_object(
+                    'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'type_oid', a.atttypid::bigint,
+                    'generated', case when a.attgenerated <> '' then pg_get_expr(d.adbin, d.adrelid) end,
+                    'mask', case when a.attname = any (p.clear) or p.masks ? a.attname::text then domicile.column_expression(p, a) end
+                ) order by a.attnum)
+                from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            ),
+            -- The primary key, where every column of it is sent.
+            'key', coalesce((
+                select jsonb_agg(a.attname order by k.place)
+                from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, place)
+                join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                where i.indrelid = c.oid and i.indisprimary
+                having bool_and(a.attname = any (p.clear) or p.masks ? a.attname::text)
+            ), '[]')
+        ) as document
+        from domicile.locality l
+        join pg_class c on c.oid = l.rel
+        join pg_namespace n on n.oid = c.relnamespace
+        join pg_type y on y.oid = c.reltype
+        cross join lateral domicile.copy_source(l.rel, $1) s
+        cross join lateral domicile.policy_for(l.rel, $1) p
+    ) t
+$$;
+comment on function domicile.stream_offer(text) is
+    'What this region''s policies copy to a region: tables, columns, masks and row filters as SQL. For this region''s agent';
+
+create function domicile.stream_slot(destination text) returns name
+language sql stable strict set search_path = pg_catalog, pg_temp
+return 'domicile_' || domicile.here() || '_to_' || destination;
+comment on function domicile.stream_slot(text) is 'The name of the slot, and of the publication, that feed the copies of a region';
+
+create function domicile.stream_publish(destination text) returns void
+language plpgsql strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name text := domicile.stream_slot(destination);
+    one record;
+    tables text[] := '{}';
+begin
+    for one in
+        select p.relid as oid, p.relid::regclass::text as quoted, c.relreplident, p.relid = (t ->> 'oid')::oid as is_root
+        from jsonb_array_elements(domicile.stream_offer(destination) -> 'tables') t,
+            pg_partition_tree((t ->> 'oid')::oid::regclass) p join pg_class c on c.oid = p.relid
+        union all
+        select c.oid, c.oid::regclass::text, c.relreplident, true
+        from jsonb_array_elements(domicile.stream_offer(destination) -> 'tables') t join pg_class c on c.oid = (t ->> 'oid')::oid
+        where not exists (select from pg_partition_tree(c.oid::regclass))
+    loop
+        -- On 18 and later PostgreSQL would refuse the application's own updates of such a table once it is published.
+        if exists (select from pg_attribute a where a.attrelid = one.oid and a.attgenerated = 'v') then
+            raise feature_not_supported using
+                message = format('table %s is to be copied to region "%s", and has a virtual generated column', one.quoted, destination),
+                hint = 'PostgreSQL can''t publish such tables with REPLICA IDENTITY FULL: make the column STORED, or leave the table out of the policy''s copy option.';
+        end if;
+        if one.is_root then
+            tables := tables || one.quoted;
+        end if;
+        if one.relreplident <> 'f' then
+            begin
+                execute format('alter table %s replica identity full', one.quoted);
+            exception when insufficient_privilege then
+                raise insufficient_privilege using
+                    message = format('table %s is to be copied to region "%s", and Domicile may not set its replica identity', one.quoted, destination),
+                    hint = format('Its owner can: ALTER TABLE %s REPLICA IDENTITY FULL;', one.quoted);
+            end;
+        end if;
+    end loop;
+    if exists (select from pg_publication p where p.pubname = name) then
+        execute format('drop publication %I', name);
+    end if;
+    begin
+        execute format('create publication %I %s with (publish_via_partition_root = true%s)', name,
+            case when tables = '{}' then '' else 'for table ' || array_to_string(tables, ', ') end,
+            case when current_setting('server_version_num')::int >= 180000 then ', publish_generated_columns = stored' else '' end);
+    exception when insufficient_privilege then
+        raise insufficient_privilege using
+            message = format('Domicile may not publish one of the tables %s, which are to be copied to region "%s"', array_to_string(tables, ', '), destination),
+            hint = 'Make Domicile''s owner a member of the role that owns the table: GRANT <owner> TO <Domicile''s owner>;';
+    end;
+end
+$$;
+comment on function domicile.stream_publish(text) is
+    'Sets REPLICA IDENTITY FULL on the tables that are copied to a region and publishes them to its slot. For this region''s agent';
+
+create function domicile.stream_unpublish(destination text) returns void
+language plpgsql strict security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from pg_publication p where p.pubname = domicile.stream_slot(destination)) then
+        execute format('drop publication %I', domicile.stream_slot(destination));
+    end if;
+    delete from domicile.subscription s where s.destination = stream_unpublish.destination;
+end
+$$;
+comment on function domicile.stream_unpublish(text) is 'Forgets the subscription of a region. For this region''s agent, which drops the slot';
+
+create function domicile.stream_beat(token text) returns bigint
+language plpgsql strict set search_path = pg_catalog, pg_temp
+as $$
+declare
+    word text;
+begin
+    -- The clock is read before the message is written: whatever was visible by then stands before it in the log.
+    word := token || ' ' || (extract(epoch from clock_timestamp() - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint;
+    if current_setting('server_version_num')::int >= 170000 then
+        execute 'select pg_logical_emit_message(false, $1, $2, true)' using 'domicile.beat', word;
+    else
+        -- Without the argument that flushes, only a commit does.
+        perform pg_logical_emit_message(true, 'domicile.beat', word);
+    end if;
+    return domicile.version();
+end
+$$;
+comment on function domicile.stream_beat(text) is
+    'Writes the time into the log, so that idle slots move and copies know how fresh they are, and returns the catalog''s version. For this region''s agent';
+
+-- --- what this region holds of others --------------------------------------------------------------------------------
+
+create table domicile.progress (
+    origin text primary key,
+    copy text,
+    lsn pg_lsn,
+    ordinal bigint not null default 0,
+    committed_at timestamptz,
+    as_of timestamptz,
+    applied_at timestamptz,
+    state text not null default 'starting' check (state in ('starting', 'copying', 'streaming', 'failed')),
+    reason text,
+    check ((state = 'streaming') <= (copy is not null and lsn is not null))
+);
+comment on table domicile.progress is
+    'How far the copies of each region are, written in the same transaction as their rows: this is what makes it exactly once';
+comment on column domicile.progress.lsn is 'a position in the origin''s log: all that was committed before it is here, nothing after it';
+comment on column domicile.progress.ordinal is 'how many transactions of the origin have been applied since the copy was made';
+comment on column domicile.progress.committed_at is 'when the last of them was committed, by the origin''s clock';
+comment on column domicile.progress.as_of is 'all that was committed before this time, by the origin''s clock, is here';
+
+create table domicile.copied (
+    origin text references domicile.progress on delete cascade,
+    rel regclass,
+    columns text[] not null,
+    key text[] not null,
+    primary key (origin, rel)
+);
+comment on table domicile.copied is 'Which tables the copies are of, by the region that they come from: columns sent, and the key by which rows are known';
+
+create view domicile.freshness as
+select c.rel as relation, p.origin as region, p.state, p.as_of, clock_timestamp() - p.as_of as age,
+    p.lsn, p.ordinal, p.committed_at, p.applied_at, p.reason
+from domicile.copied c join domicile.progress p on p.origin = c.origin;
+comment on view domicile.freshness is
+    'For each copy: what it shows of its home, as of when. A copy that is not streaming is not to be relied on';
+
+create function domicile.copy_schema(prefix text, schema text) returns text
+language plpgsql immutable strict set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name text := case when schema = 'public' then prefix else prefix || '$' || schema end;
+begin
+    if octet_length(name) > 63 then
+        raise name_too_long using message = format('schema name "%s" has over 63 bytes', name), hint = 'Give the schema a shorter name.';
+    end if;
+    return name;
+end
+$$;
+comment on function domicile.copy_schema(text, text) is 'abroad (or federated) for public, abroad$sales for sales';
+
+create function domicile.origin_column(rel regclass) returns text
+language sql stable strict set search_path = pg_catalog, pg_temp
+return case when exists (select from pg_attribute a where a.attrelid = rel and a.attname = 'region' and not a.attisdropped)
+    then 'home_region' else 'region' end;
+comment on function domicile.origin_column(regclass) is
+    'The column of the copy and of the federated view that names the row''s region: region, or home_region where the table has a region of its own';
+
+create function domicile.mirror_select(rel regclass, target regclass, origin_column text) returns void
+language plpgsql strict set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one record;
+begin
+    -- What local roles may read of the table they may read of its copies, and nobody else: PUBLIC is domicile_local.
+    for one in
+        with wanted as (
+            select x.grantee, null::name as col
+            from pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) x
+            where c.oid = rel and x.privilege_type = 'SELECT'
+            union
+            select x.grantee, u.col
+            from pg_attribute a, aclexplode(a.attacl) x, unnest(array[a.attname, origin_column::name]) u (col)
+            where a.attrelid = rel and not a.attisdropped and x.privilege_type = 'SELECT'
+        ), want as (
+            select distinct coalesce(r.rolname, 'domicile_local') as role, w.col
+            from wanted w left join pg_roles r on r.oid = w.grantee
+            where (r.rolname is null and w.grantee = 0)
+                or (r.rolname not like 'domicile\_%' and not exists (select from domicile.foreign_role f where f.name = r.rolname))
+        ), have as (
+            select r.rolname as role, h.col
+            from (
+                select x.grantee, x.privilege_type, null::name as col from pg_class c, aclexplode(c.relacl) x where c.oid = target
+                union all
+                select x.grantee, x.privilege_type, a.attname from pg_attribute a, aclexplode(a.attacl) x where a.attrelid = target
+            ) h join pg_roles r on r.oid = h.grantee
+            where h.privilege_type = 'SELECT' and r.rolname <> 'domicile_node'
+                and h.grantee <> (select c.relowner from pg_class c where c.oid = target)
+        )
+        (select 'revoke select%s on %s from %I' as form, role, col from have except select 'revoke select%s on %s from %I', role, col from want)
+        union all
+        (select 'grant select%s on %s to %I', role, col from want except select 'grant select%s on %s to %I', role, col from have)
+    loop
+        execute format(one.form, case when one.col is null then '' else format(' (%I)', one.col) end, target, one.role);
+    end loop;
+end
+$$;
+comment on function domicile.mirror_select(regclass, regclass, text) is
+    'Gives local roles SELECT on a copy or federated view as they have it on the table; the view needs the whole table''s';
+
+create function domicile.unfederate() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one regclass;
+begin
+    for one in
+        select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind = 'v' and (n.nspname = 'federated' or starts_with(n.nspname, 'federated$'))
+    loop
+        execute format('drop view %s', one);
+    end loop;
+end
+$$;
+comment on function domicile.unfederate() is 'Drops the federated views, so that the tables under them can be changed; domicile.federate() makes them again';
+
+create function domicile.federate() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one record;
+    target text;
+    origin text;
+    have text;
+    here text := domicile.here();
+begin
+    perform pg_advisory_xact_lock(hashtextextended('domicile.federate', 0));
+    for one in
+        select c.oid::regclass as rel, n.nspname, c.relname, domicile.origin_column(c.oid) as origin_column,
+            domicile.copy_schema('abroad', n.nspname) as copies, domicile.copy_schema('federated', n.nspname) as views,
+            a.columns, a.list, k.key
+        from domicile.locality l join pg_class c on c.oid = l.rel join pg_namespace n on n.oid = c.relnamespace
+        cross join lateral (
+            -- A domain's NOT NULL and CHECK are about rows in clear; the copy takes the type under it.
+            select string_agg(format('%I %s%s', a.attname, format_type(t.type, case when t.type = a.atttypid then a.atttypmod else t.modifier end),
+                    case when a.attcollation <> 0 and a.attcollation <> 100 then format(' collate %s', a.attcollation::regcollation) else '' end
+                ), ', ' order by a.attnum) as columns,
+                string_agg(format('%I', a.attname), ', ' order by a.attnum) as list
+            from pg_attribute a cross join lateral (
+                with recursive under (type, modifier) as (
+                    select a.atttypid, -1
+                    union all
+                    select y.typbasetype, y.typtypmod from under u join pg_type y on y.oid = u.type and y.typtype = 'd'
+                )
+                select u.type, u.modifier from under u join pg_type y on y.oid = u.type where y.typtype <> 'd'
+            ) t
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        ) a
+        left join lateral (
+            select string_agg(format('%I', a.attname), ', ' order by k.place) as key
+            from pg_index i, unnest(i.indkey) with ordinality k (attnum, place)
+            join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+            where i.indrelid = c.oid and i.indisprimary
+        ) k on true
+        where l.locality in ('pinned', 'regional')
+    loop
+        for target in select unnest(array[one.copies, one.views]) loop
+            if to_regnamespace(format('%I', target)) is null then
+                execute format('create schema %I', target);
+                execute format('revoke all on schema %I from public', target);
+                execute format('grant usage on schema %I to domicile_local, domicile_node', target);
+            end if;
+        end loop;
+        target := format('%I.%I', one.copies, one.relname);
+        origin := format('%I', one.origin_column);
+        -- The comment holds what the table was made from: where that has changed, it is made anew and filled anew.
+        have := obj_description(to_regclass(target), 'pg_class');
+        if have is distinct from format('%s; key %s', one.columns, one.key) then
+            execute format('drop view if exists %I.%I', one.views, one.relname);
+            execute format('drop table if exists %s', target);
+            update domicile.progress p set copy = null, lsn = null, state = 'starting'
+                where exists (select from domicile.copied c where c.origin = p.origin and c.rel = one.rel);
+            -- UNIQUE and not PRIMARY KEY: one region may send the key and another withhold it.
+            execute format('create table %s (%s text not null, %s%s)', target, origin, one.columns,
+                case when one.key is null then '' else format(', unique (%s, %s)', origin, one.key) end);
+            execute format('comment on table %s is %L', target, format('%s; key %s', one.columns, one.key));
+            execute format('grant select, insert, update, delete on %s to domicile_node', target);
+        end if;
+        if to_regclass(format('%I.%I', one.views, one.relname)) is null then
+            -- The reader's own rights, and row-level security as it holds for the reader: the view adds none.
+            execute format('create view %I.%I with (security_invoker = true) as select %s, %L::text as %s from %s union all select %s, %s from %s',
+                one.views, one.relname, one.list, here, origin, one.rel, one.list, origin, target);
+            execute format('comment on view %I.%I is %L', one.views, one.relname,
+                format('%s here in clear, and the copies of other regions'' rows: %s says whose', one.rel, origin));
+        end if;
+        perform domicile.mirror_select(one.rel, target::regclass, one.origin_column);
+        perform domicile.mirror_select(one.rel, format('%I.%I', one.views, one.relname)::regclass, one.origin_column);
+    end loop;
+    for one in
+        select c.oid::regclass as rel, c.relkind from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where (n.nspname in ('abroad', 'federated') or n.nspname ~ '^(abroad|federated)\$') and c.relkind in ('r', 'v')
+            and not exists (
+                select from domicile.locality l join pg_class b on b.oid = l.rel join pg_namespace m on m.oid = b.relnamespace
+                where l.locality in ('pinned', 'regional') and b.relname = c.relname
+                    and n.nspname in (domicile.copy_schema('abroad', m.nspname), domicile.copy_schema('federated', m.nspname))
+            )
+        order by c.relkind desc
+    loop
+        execute format('drop %s %s', case one.relkind when 'v' then 'view' else 'table' end, one.rel);
+    end loop;
+end
+$$;
+comment on function domicile.federate() is
+    'Makes, for every pinned or regional table, the table of its copies in abroad and its view in federated, and mirrors who may read them';
+
+create function domicile.copy_withdraw(origin text) returns void
+language plpgsql strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target regclass;
+begin
+    insert into domicile.progress as p (origin, state) values (copy_withdraw.origin, 'starting')
+        on conflict on constraint progress_pkey do update
+        set copy = null, lsn = null, ordinal = 0, committed_at = null, as_of = null, applied_at = null, state = 'starting', reason = null;
+    for target in
+        select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where (n.nspname = 'abroad' or starts_with(n.nspname, 'abroad$')) and c.relkind = 'r'
+    loop
+        execute format('delete from %s where %I = $1', target, (select a.attname from pg_attribute a where a.attrelid = target and a.attnum = 1))
+            using copy_withdraw.origin;
+    end loop;
+end
+$$;
+comment on function domicile.copy_withdraw(text) is 'Deletes all that is held here of a region. For this region''s agent';
+
+create function domicile.copy_begin(origin text, copy text, resume boolean, tables jsonb) returns jsonb
+language plpgsql strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one record;
+    base regclass;
+    target regclass;
+    wrong text;
+    result jsonb := '[]';
+begin
+    perform domicile.federate();
+    if not resume then
+        -- copy_withdraw has made the row, and emptied the tables of this origin's rows.
+        update domicile.progress p set copy = copy_begin.copy, state = 'copying' where p.origin = copy_begin.origin;
+        delete from domicile.copied c where c.origin = copy_begin.origin;
+    end if;
+    for one in select t ->> 'schema' as schema, t ->> 'name' as name, t -> 'columns' as columns, t -> 'key' as key from jsonb_array_elements(tables) t loop
+        base := to_regclass(format('%I.%I', one.schema, one.name));
+        if base is null or not exists (select from domicile.locality l where l.rel = base and l.locality in ('pinned', 'regional')) then
+            raise undefined_table using
+                message = format('region "%s" copies table %I.%I, which is not pinned or regional here', origin, one.schema, one.name),
+                hint = 'Create the table here as it is there, and set its locality.';
+        end if;
+        select string_agg(format('%s: %s there, %s here', c ->> 0, c ->> 1, coalesce(format_type(a.atttypid, a.atttypmod), 'missing')), '; ')
+        into wrong
+        from jsonb_array_elements(one.columns) c
+        left join pg_attribute a on a.attrelid = base and a.attname = c ->> 0 and a.attnum > 0 and not a.attisdropped
+        where format_type(a.atttypid, a.atttypmod) is distinct from c ->> 1;
+        if wrong is not null then
+            raise datatype_mismatch using
+                message = format('table %s is not the same in region "%s" and here', base, origin),
+                detail = wrong,
+                hint = 'Run the same ALTER TABLE in both regions.';
+        end if;
+        if jsonb_array_length(one.key) > 0 and one.key is distinct from (
+            select jsonb_agg(a.attname order by k.place)
+            from pg_index i, unnest(i.indkey) with ordinality k (attnum, place)
+            join pg_attribute a on a.attrelid = base and a.attnum = k.attnum
+            where i.indrelid = base and i.indisprimary
+        ) then
+            raise datatype_mismatch using
+                message = format('table %s has another primary key in region "%s"', base, origin),
+                hint = 'Give it the same primary key in both regions.';
+        end if;
+        insert into domicile.copied
+        select copy_begin.origin, base, array(select c ->> 0 from jsonb_array_elements(one.columns) c), array(select jsonb_array_elements_text(one.key))
+        on conflict on constraint copied_pkey do update set columns = excluded.columns, key = excluded.key;
+        target := format('%I.%I', domicile.copy_schema('abroad', one.schema), one.name)::regclass;
+        result := result || (
+            select jsonb_build_object('schema', n.nspname, 'name', c.relname, 'row', c.reltype::bigint, 'row_array', y.typarray::bigint,
+                'columns', (
+                    select jsonb_agg(jsonb_build_array(a.attname, a.atttypid::bigint) order by a.attnum)
+                    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                ))
+            from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_type y on y.oid = c.reltype where c.oid = target
+        );
+    end loop;
+    return result;
+end
+$$;
+comment on function domicile.copy_begin(text, text, boolean, jsonb) is
+    'Accepts what a region offers: checks it against the tables here, and unless it resumes calls the copy begun. For this region''s agent';
+
+create function domicile.copy_progress(
+    origin text, copy text, before bigint, after bigint, transactions bigint, committed_at timestamptz, as_of timestamptz
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Only from where this agent left it: whoever else has been at work since, one of the two must begin again.
+    update domicile.progress p
+    set lsn = pg_lsn '0/0' + copy_progress.after, ordinal = p.ordinal + transactions, applied_at = clock_timestamp(),
+        committed_at = coalesce(copy_progress.committed_at, p.committed_at), as_of = greatest(copy_progress.as_of, p.as_of),
+        state = 'streaming', reason = null
+    where p.origin = copy_progress.origin and p.copy = copy_progress.copy
+        and p.lsn is not distinct from pg_lsn '0/0' + copy_progress.before;
+    if not found then
+        raise serialization_failure using
+            message = format('the copy of region "%s" was changed by another agent, or withdrawn', origin),
+            hint = 'One agent serves a region; this one begins again from what is there.';
+    end if;
+end
+$$;
+comment on function domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz) is
+    'Moves the progress of a region''s copies from one position to the next, in the transaction that holds their rows. For this region''s agent';
+
+create function domicile.copy_end(origin text) returns void
+language plpgsql strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one record;
+begin
+    for one in
+        select domicile.copy_schema('abroad', n.nspname) as schema, b.relname
+        from domicile.copied c join pg_class b on b.oid = c.rel join pg_namespace n on n.oid = b.relnamespace where c.origin = copy_end.origin
+    loop
+        execute format('analyze %I.%I', one.schema, one.relname);
+    end loop;
+end
+$$;
+comment on function domicile.copy_end(text) is 'Gathers statistics on the copies of a region, once all of its rows are here. For this region''s agent';
+
+revoke all on function domicile.stream_offer(text), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
+    domicile.stream_beat(text), domicile.copy_schema(text, text), domicile.origin_column(regclass), domicile.mirror_select(regclass, regclass, text),
+    domicile.unfederate(), domicile.federate(), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
+    domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz) from public;
+grant usage on schema domicile to domicile_node;
+grant execute on function domicile.stream_offer(text), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
+    domicile.stream_beat(text), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
+    domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz), domicile.version(), domicile.here() to domicile_node;
+grant select, insert, update, delete on domicile.subscription to domicile_node;
+grant select, insert, update on domicile.progress to domicile_node;
+grant select on domicile.copied, domicile.freshness, domicile.sending to domicile_node;
+
+-- The agent masks and copies as the role that may read what the border's views show (and reads the log anyway).
+do $$
+begin
+    execute 'grant domicile_views to domicile_node'
+        || case when current_setting('server_version_num')::int >= 160000 then ' with inherit false, set true' else '' end;
+end
+$$;
 
 -- 62_exposure.sql ------------------------------------------------------------------------------------------
 

@@ -135,9 +135,19 @@ def make_database() -> Iterator[MakeDatabase]:
     for database in reversed(made):
         _drop(database)
     for server, before in roles_before.items():
-        with server.connect() as connection:
-            for role in _roles(server) - before:
-                connection.execute(f"drop role {quote_identifier(role)}".encode())
+        _drop_roles(server, _roles(server) - before)
+
+
+def _drop_roles(server: EmbeddedServer, roles: set[str]) -> None:
+    if not roles:
+        return
+    names = ", ".join(map(quote_identifier, sorted(roles)))
+    with server.connect() as connection:
+        # What they hold on databases, and what PUBLIC had of these before Domicile closed it.
+        connection.execute(f"drop owned by {names}".encode())
+        connection.execute(f"drop role {names}".encode())
+        connection.execute("grant connect on database postgres, template1 to public")
+        connection.execute("grant temporary on database postgres to public")
 
 
 def _roles(server: EmbeddedServer) -> set[str]:

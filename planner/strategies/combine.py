@@ -1,15 +1,246 @@
-"""combine."""
+"""combine: each region adds up its own rows, the home region's PostgreSQL adds up the sums.
+
+Types are PostgreSQL's own: `sum` of partial counts would be numeric where the client must get bigint, so the types of
+what is summed must be known here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from ...catalog.names import quote_identifier
 from ...catalog.snapshot import Catalog
-from ..plan import Finish
+from .. import functions
+from ..plan import Finish, StrategyName
 from ..refusal import Decline
 from ..resolve import Facts
 from ..splice import Name
+from .order import check_comparable, sort_keys, target_of
+from .tree import (
+    Parameters,
+    Types,
+    ast,
+    carried,
+    check_limits,
+    column_name,
+    enums,
+    expanded,
+    expression,
+    fragments,
+    limit_clauses,
+    parsed,
+    rows_from,
+    select,
+    transform,
+    walk,
+)
+
+SAME_AGAIN = frozenset({"min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or", "bit_xor", "any_value"})
+"""Aggregates whose partial results are put together by the aggregate itself."""
+
+_INTEGERS = ("smallint", "integer")
 
 
 def combine(sql: str, catalog: Catalog, facts: Facts, found: Sequence[Name]) -> Finish:
-    raise Decline("rows of all regions would have to be put in order or added up, which is not built yet")
+    """For DISTINCT, GROUP BY, HAVING and aggregates that can be added up. Raises Decline naming the construct that
+    can't."""
+    return _Combination(sql, facts).finish(catalog, found)
+
+
+class _Combination:
+    def __init__(self, sql: str, facts: Facts) -> None:
+        self.sql, self.facts, self.types = sql, facts, Types(facts)
+        self.statement: Any = select(sql)
+        self.columns: list[Any] = []  #: what the fragments select
+        self.groups: list[Any] = []  #: the first of them: what is grouped by
+        self.parameters = Parameters()
+
+    def finish(self, catalog: Catalog, found: Sequence[Name]) -> Finish:
+        statement = self.statement
+        check_limits(statement)
+        outside = [statement.targetList, statement.havingClause, statement.sortClause]
+        if statement.windowClause or any(getattr(n, "over", None) is not None for n in walk(outside)):
+            raise Decline("a window function")
+        targets = expanded(statement, self.facts)
+        names = [column_name(t) for t in targets]
+        grouped = bool(statement.groupClause) or self.facts.scopes[0].aggregates or statement.havingClause is not None
+        distinct = statement.distinctClause is not None
+        if distinct and any(item is not None for item in statement.distinctClause):
+            raise Decline("DISTINCT ON")
+        if not grouped and not distinct:
+            raise Decline("nothing is added up")
+        keys = sort_keys(statement, targets, self.types)
+        self.groups = self.grouped_by(targets) if grouped else [t.val for t in targets]
+        for node in self.groups:
+            self.check_travels(node)
+            check_comparable(node, self.types)
+        self.columns = list(self.groups)
+        rewritten = [self.rewritten(t.val) for t in targets]
+        having = self.rewritten(statement.havingClause) if statement.havingClause is not None else None
+        order = []
+        for key in keys:
+            if distinct and (key.target is None or key.collated):
+                raise Decline("ORDER BY of SELECT DISTINCT sorts by what it does not select")
+            order.append((self.rewritten(key.node) if key.target is None else rewritten[key.target], key.suffix))
+        if not self.columns:
+            raise Decline("nothing is added up")
+        self.parameters.width = width = len(self.columns)
+        write = self.written
+        final = "SELECT DISTINCT " if distinct else "SELECT "
+        final += ", ".join(f"{write(n)} AS {quote_identifier(name)}" for n, name in zip(rewritten, names, strict=True))
+        final += f" FROM {rows_from(width)}"
+        if grouped and self.groups:
+            final += f" GROUP BY {', '.join(f'c{i}' for i in range(1, len(self.groups) + 1))}"
+        final += f" HAVING {write(having)}" if having is not None else ""
+        if order:
+            final += " ORDER BY " + ", ".join(f"{self.sorted_by(n, suffix)}" for n, suffix in order)
+        final += limit_clauses(statement, self.parameters)
+        return Finish(
+            StrategyName.COMBINE,
+            fragments(self.fragment(grouped), self.sql, catalog, found),
+            width,
+            final,
+            tuple(self.parameters.needed),
+        )
+
+    def fragment(self, grouped: bool) -> Any:
+        """What each region runs: the groups and the partial results, nothing sorted or cut."""
+        statement = self.statement
+        statement.targetList = tuple(ast.ResTarget(val=node) for node in self.columns)
+        statement.groupClause = None
+        if self.groups and grouped:
+            statement.groupClause = tuple(
+                ast.A_Const(isnull=False, val=ast.Integer(ival=i)) for i in range(1, len(self.groups) + 1)
+            )
+        statement.distinctClause = None if grouped else statement.distinctClause
+        statement.havingClause = statement.sortClause = statement.limitCount = statement.limitOffset = None
+        statement.limitOption = enums.LimitOption.LIMIT_OPTION_DEFAULT
+        return statement
+
+    def check_travels(self, node: Any) -> None:
+        if carried(node, self.types)[1] != "{}":
+            raise Decline("grouping by an array, or its least or greatest,")
+
+    def written(self, node: Any) -> str:
+        return expression(self.parameters.renumbered(node))
+
+    def sorted_by(self, node: Any, suffix: str) -> str:
+        # a bare number would be a position, a constant an error
+        if isinstance(node, ast.A_Const | ast.ParamRef):
+            raise Decline("ORDER BY a constant")
+        return f"({self.written(node)}){suffix}"
+
+    def grouped_by(self, targets: Sequence[Any]) -> list[Any]:
+        groups: list[Any] = []
+        if self.statement.groupDistinct:
+            raise Decline("GROUP BY DISTINCT")
+        for item in self.statement.groupClause or ():
+            if isinstance(item, ast.GroupingSet):
+                raise Decline("GROUPING SETS, ROLLUP or CUBE")
+            node = item
+            # a name is first a column's, and only then that of a target
+            if not (isinstance(item, ast.ColumnRef) and self.types.column(item) is not None):
+                place = target_of(item, targets, aliases_first=True)
+                node = targets[place].val if place is not None else item
+            if any(self.is_aggregate(n) for n in walk(node)):
+                raise Decline("an aggregate in GROUP BY")
+            if isinstance(node, ast.ParamRef | ast.A_Const):
+                raise Decline("GROUP BY a constant")
+            if node not in groups:
+                groups.append(node)
+        return groups
+
+    def is_aggregate(self, node: Any) -> bool:
+        if isinstance(node, ast.JsonObjectAgg | ast.JsonArrayAgg):
+            return True
+        return isinstance(node, ast.FuncCall) and node.funcname[-1].sval in functions.AGGREGATES
+
+    # --- expressions ------------------------------------------------------------------------------------------
+
+    def rewritten(self, node: Any) -> Any:
+        """The expression over the columns of the fragments' rows."""
+        return transform(node, self.change)
+
+    def change(self, node: Any) -> Any:
+        if node in self.groups and not isinstance(node, ast.String):
+            return _column(self.groups.index(node) + 1)
+        if isinstance(node, ast.GroupingFunc):
+            raise Decline("GROUPING")
+        if isinstance(node, ast.SubLink):
+            raise Decline("a subquery beside aggregates,")
+        if isinstance(node, ast.JsonObjectAgg | ast.JsonArrayAgg):
+            raise Decline("JSON_OBJECTAGG or JSON_ARRAYAGG")
+        if isinstance(node, ast.FuncCall) and (self.is_aggregate(node) or node.over is not None):
+            return self.aggregate(node)
+        if isinstance(node, ast.ColumnRef):
+            name = ".".join(getattr(f, "sval", "*") for f in node.fields)
+            raise Decline(f"{name} is neither grouped by nor in an aggregate", f"Add {name} to GROUP BY.")
+        return None
+
+    def partial(self, node: Any) -> str:
+        """The name of the fragments' column that holds a partial result."""
+        if node in self.columns[len(self.groups) :]:
+            return f"c{self.columns.index(node, len(self.groups)) + 1}"
+        self.columns.append(node)
+        return f"c{len(self.columns)}"
+
+    def aggregate(self, node: Any) -> Any:
+        name = str(node.funcname[-1].sval)
+        if node.over is not None:
+            raise Decline("a window function")
+        if node.agg_distinct:
+            raise Decline(f"{name}(DISTINCT …)")
+        if node.agg_within_group or node.func_variadic:
+            raise Decline(f"{name}")
+        if node.agg_order:
+            raise Decline(f"{name}(… ORDER BY …)")
+        if name == "count":
+            return parsed(f"coalesce(pg_catalog.sum({self.partial(node)}), 0)::pg_catalog.int8")
+        arguments: Any = node.args or ()
+        if name in SAME_AGAIN and len(arguments) == 1:
+            self.check_travels(arguments[0])
+            if name in ("min", "max"):
+                check_comparable(arguments[0], self.types)
+                if any(isinstance(n, ast.CollateClause) for n in walk(arguments[0])):
+                    raise Decline(f"{name} under COLLATE")
+            return parsed(f"pg_catalog.{name}({self.partial(node)})")
+        if name in ("sum", "avg") and len(arguments) == 1:
+            return self.sum_or_avg(name, node, self.summed_type(name, arguments[0]))
+        raise Decline(
+            f"{name}",
+            "Aggregates that can be added up are count, sum, avg, min, max,"
+            " bool_and, bool_or, every, bit_and, bit_or, bit_xor and any_value.",
+        )
+
+    def summed_type(self, name: str, argument: Any) -> str:
+        known = self.types.of(argument)
+        if known in (*_INTEGERS, "bigint", "numeric", "real", "double precision", "interval"):
+            return str(known)
+        if known == "money" and name == "sum":
+            return known
+        shown = expression(argument)
+        raise Decline(f"the type of {name}({shown}) is not known", f"Say it: {name}(({shown})::numeric).")
+
+    def sum_or_avg(self, name: str, node: Any, known: str) -> Any:
+        if name == "sum":
+            total = f"pg_catalog.sum({self.partial(node)})"
+            return parsed(f"{total}::pg_catalog.int8" if known in _INTEGERS else total)
+        argument = node.args[0]
+        if known == "real":  # avg adds reals up in double precision, sum does not
+            argument = parsed(f"({expression(argument)})::pg_catalog.float8")
+        total = f"pg_catalog.sum({self.partial(_called(node, 'sum', argument))})"
+        count = f"nullif(pg_catalog.sum({self.partial(_called(node, 'count', node.args[0]))}), 0)"
+        if known in ("real", "double precision", "interval"):
+            return parsed(f"({total} / {count}::pg_catalog.float8)")
+        return parsed(f"({total} / {count})")
+
+
+def _called(node: Any, name: str, argument: Any) -> Any:
+    """The aggregate call with another function and argument, its FILTER kept."""
+    kept = {n: getattr(node, n) for n in node}
+    return ast.FuncCall(**{**kept, "funcname": (ast.String("pg_catalog"), ast.String(name)), "args": (argument,)})
+
+
+def _column(number: int) -> Any:
+    return ast.ColumnRef(fields=(ast.String(f"c{number}"),))

@@ -203,8 +203,8 @@ $$;
 comment on function domicile.check_one_expression(text, text, text) is
 'Nothing where statement, a CREATE VIEW made around the expression, is one statement; raises 42601 where it is several or none.';
 
-create function domicile.analyse(rel regclass, expression text, subject text, printed_end text default null,
-    out node jsonb, out canonical text, out type oid, out range_index int, out printed text)
+create function domicile.analysed(rel regclass, expression text, subject text, printed_end text default null,
+    out node jsonb, out canonical text, out type oid, out "collation" oid, out range_index int, out printed text)
 language plpgsql
 set search_path = pg_catalog, domicile, pg_temp
 set standard_conforming_strings = on
@@ -228,7 +228,7 @@ begin
         select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
           into probe_tree from pg_rewrite where ev_class = probe::regclass;
         probe_text := domicile.view_text(probe::regclass);
-        type := (select atttypid from pg_attribute where attrelid = probe::regclass and attnum = 1);
+        select atttypid, attcollation into type, "collation" from pg_attribute where attrelid = probe::regclass and attnum = 1;
         printed := printed_end;
         if printed is null then
             execute format('create view %s as select null::text as mask from %s t, (select) frame', frame, rel);
@@ -243,8 +243,9 @@ begin
         when others then
             get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
             raise exception '% is refused: %', subject, message
-                using errcode = state, hint = coalesce(nullif(hint, ''),
-                    'An expression sees the columns of its own row (as column or t.column), the functions of pg_catalog and those of domicile, no other name.');
+                using errcode = state, hint = coalesce(nullif(hint, ''), case when state like '42%' then
+                    'An expression sees the columns of its own row (as column or t.column), the functions of pg_catalog and those of domicile, no other name.'
+                    else 'PostgreSQL could not read the expression: correct it.' end);
     end;
     node := probe_tree #> '{0,targetList,0,expr}';
     select n::int into range_index from jsonb_array_elements(probe_tree #> '{0,rtable}') with ordinality as r(entry, n)
@@ -259,8 +260,8 @@ begin
     end if;
 end
 $$;
-comment on function domicile.analyse(regclass, text, text, text) is
-'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
+comment on function domicile.analysed(regclass, text, text, text) is
+'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type and collation, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
 
 create function domicile.node_type(node jsonb) returns oid
 language sql immutable
@@ -563,7 +564,7 @@ begin
                 where a.attrelid = rel and a.attnum > 0 and not a.attisdropped) || '.';
     end if;
     own_base := domicile.base_type(col.atttypid);
-    select * into plain from domicile.analyse(rel, expression, subject);
+    select * into plain from domicile.analysed(rel, expression, subject);
     raises := domicile.check_nodes(rel, plain.node, plain.range_index, col.atttypid, subject);
     shown := domicile.shown_columns(plain.node);
     if col.attnum = any (shown) then
@@ -587,7 +588,7 @@ begin
                 when own_base in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype) then 'domicile.generalize keeps the type of dates and times.'
                 else 'Cast the result to the column''s type.' end;
     end if;
-    select * into cast_to from domicile.analyse(rel,
+    select * into cast_to from domicile.analysed(rel,
         format('(%s)::%s', case when is_null then 'null' else plain.canonical end, domicile.type_text(col.atttypid, col.atttypmod)),
         subject, plain.printed);
     raises := domicile.check_nodes(rel, cast_to.node, cast_to.range_index, col.atttypid, subject);
@@ -711,7 +712,7 @@ declare
     subject text := format('expression over table %s', rel);
     a record;
 begin
-    select * into a from domicile.analyse(rel, expression, subject);
+    select * into a from domicile.analysed(rel, expression, subject);
     perform domicile.check_nodes(rel, a.node, a.range_index, null, subject);
     return domicile.column_names(rel, array(select (n ->> 'varattno')::int from domicile.nodes(a.node) n where n ->> 'node' = 'VAR'));
 end
@@ -727,7 +728,7 @@ declare
     subject text := format('expression over table %s', rel);
     a record;
 begin
-    select * into a from domicile.analyse(rel, expression, subject);
+    select * into a from domicile.analysed(rel, expression, subject);
     perform domicile.check_nodes(rel, a.node, a.range_index, null, subject);
     return domicile.column_names(rel, domicile.shown_columns(a.node));
 end
@@ -962,7 +963,7 @@ comment on function domicile.wrapped(regclass, text, text, text[], int[], text) 
 'A call of a function domicile.mask_…, made here and recorded in domicile.mask_wrapper, that computes the expression and answers NULL where it raises. Like the mask functions it is executable by PUBLIC, so that views may compute it for any role, and reads nothing but its arguments.';
 
 create function domicile.ready(rel regclass, column_name text, canonical text, raises boolean, used int[], keyed bigint,
-    printed text, result text, subject text) returns text
+    printed text, result text, collation_wanted oid, subject text) returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -985,7 +986,7 @@ begin
     end if;
     expression := format('(%s)::%s', expression, result);
     -- Read back what was written: each keyed call has got its two keys, and none is left without.
-    select * into after from domicile.analyse(rel, expression, subject, printed);
+    select * into after from domicile.analysed(rel, expression, subject, printed);
     if after.canonical is null
        or (select count(*) from domicile.nodes(after.node) n where n ->> 'node' = 'SUBLINK')
           <> 2 * (case when raises then cardinality(marked.domains) else keyed end)
@@ -993,11 +994,14 @@ begin
         raise exception '% could not be given its keys', subject using errcode = 'XX000',
             detail = 'The expression read back differs from the one written.', hint = 'This is a fault of Domicile: please report the expression.';
     end if;
-    return expression;
+    return expression || coalesce((
+        select format(' collate %I.%I', n.nspname, c.collname)
+        from pg_collation c join pg_namespace n on n.oid = c.collnamespace
+        where c.oid = collation_wanted and c.oid <> after."collation"), '');
 end
 $$;
-comment on function domicile.ready(regclass, text, text, boolean, int[], bigint, text, text, text) is
-'A canonical expression with keys supplied, wrapped where it may raise, cast to its result type, and read back.';
+comment on function domicile.ready(regclass, text, text, boolean, int[], bigint, text, text, oid, text) is
+'A canonical expression with keys supplied, wrapped where it may raise, cast to its result type and given its collation, and read back.';
 
 create function domicile.wrap_mask(rel regclass, column_name text, expression text) returns text
 language plpgsql
@@ -1008,13 +1012,10 @@ declare
     col record;
 begin
     select * into checked from domicile.check_mask_parts(rel, column_name, expression);
-    select domicile.type_text(a.atttypid, a.atttypmod) as type,
-           case when a.attcollation <> 0 then format(' collate %I.%I', n.nspname, c.collname) else '' end as collation
-      into col
-      from pg_attribute a left join pg_collation c on c.oid = a.attcollation left join pg_namespace n on n.oid = c.collnamespace
-     where a.attrelid = rel and a.attname = column_name and not a.attisdropped;
-    return domicile.ready(rel, column_name, checked.canonical, checked.raises, checked.used, checked.keyed, checked.printed, col.type,
-                          format('mask of column %I of table %s', column_name, rel)) || col.collation;
+    select domicile.type_text(a.atttypid, a.atttypmod) as type, a.attcollation as "collation" into col
+        from pg_attribute a where a.attrelid = rel and a.attname = column_name and not a.attisdropped;
+    return domicile.ready(rel, column_name, checked.canonical, checked.raises, checked.used, checked.keyed, checked.printed,
+                          col.type, col."collation", format('mask of column %I of table %s', column_name, rel));
 end
 $$;
 comment on function domicile.wrap_mask(regclass, text, text) is
@@ -1031,7 +1032,7 @@ declare
     subject text := format('ROWS of table %s', rel);
     a record;
 begin
-    select * into a from domicile.analyse(rel, expression, subject);
+    select * into a from domicile.analysed(rel, expression, subject);
     raises := domicile.check_nodes(rel, a.node, a.range_index, null, subject);
     if domicile.base_type(a.type) <> 'bool'::regtype then
         raise exception '% is of type %, not boolean', subject, format_type(a.type, null) using errcode = '42804',
@@ -1068,7 +1069,7 @@ declare
     checked record;
 begin
     select * into checked from domicile.check_rows_parts(rel, expression);
-    return domicile.ready(rel, null, checked.canonical, checked.raises, checked.used, 0, checked.printed, 'boolean', format('ROWS of table %s', rel));
+    return domicile.ready(rel, null, checked.canonical, checked.raises, checked.used, 0, checked.printed, 'boolean', 0, format('ROWS of table %s', rel));
 end
 $$;
 comment on function domicile.wrap_rows(regclass, text) is
@@ -1106,7 +1107,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analyse', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')

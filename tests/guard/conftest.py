@@ -80,6 +80,11 @@ end $$;
 create trigger speak before update on public.customers for each row execute function public.speak();
 
 create schema domicile;
+create table domicile.setting (name text, value text);
+insert into domicile.setting values ('here', 'us');
+create table domicile.finding (repaired boolean);
+insert into domicile.finding values (true), (false);
+create function domicile.version() returns bigint language sql as 'select 17::bigint';
 create function domicile.refuse() returns integer language plpgsql set search_path = pg_catalog as $$
 begin
     raise check_violation using message = 'this row is not at home here', detail = 'canary-note', hint = 'Move it.';

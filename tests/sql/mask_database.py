@@ -16,7 +16,6 @@ PARTS = Path(__file__).parents[2] / "sql" / "parts"
 # What the parts before these make, as far as masks need it.
 BEFORE = """
 create schema domicile;
-create role domicile_views nologin;
 grant usage on schema domicile to domicile_views;
 """
 
@@ -45,16 +44,26 @@ insert into public.people values
 
 
 @contextmanager
-def mask_database(server: EmbeddedServer) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A superuser's autocommit connection to a fresh database; it and its roles are gone afterwards."""
-    name = "masks"
-    server.run_sql(f"create database {name}")
+def mask_database(server: EmbeddedServer, owner: str | None = None) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A superuser's autocommit connection to a fresh database; it and its roles are gone afterwards.
+
+    With `owner` it belongs to a role of that name, no superuser, and everything in it but the tables is that role's.
+    """
+    name = f"masks_{owner or 'plain'}"
     roles = {row[0] for row in server.run_sql("select rolname from pg_roles")}
+    if "domicile_views" not in roles:
+        server.run_sql("create role domicile_views nologin")
+    if owner:
+        server.run_sql(f"create role {owner} nologin")
+    server.run_sql(f"create database {name}" + (f" owner {owner}" if owner else ""))
     connection = psycopg.connect(server.dsn(database=name), autocommit=True)
     try:
+        if owner:
+            connection.execute(f"set role {owner}".encode())
         connection.execute(BEFORE)
         for part in sorted(PARTS.glob("2*_mask*.sql")):
             connection.execute(part.read_bytes())
+        connection.execute("reset role")
         connection.execute(TABLES)
         yield connection
     finally:
@@ -62,4 +71,4 @@ def mask_database(server: EmbeddedServer) -> Iterator[psycopg.Connection[tuple[A
         server.run_sql(f"drop database {name} with (force)")
         for (role,) in server.run_sql("select rolname from pg_roles"):
             if role not in roles:
-                server.run_sql(f"drop role {role}")
+                server.run_sql(f'drop role "{role}"')

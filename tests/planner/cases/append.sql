@@ -102,7 +102,7 @@ plan expect=refused
 select * from customers c join orders o on o.id = c.id
 ----
 READ rows
-Domicile: refused (0A000: over several regions: customers is not shown to live together with orders)
+Domicile: refused (0A000: can't be answered over several regions: customers is not shown to live together with orders)
   Hint: Join the tables on the key that pins one with the other.
   Because: no key tells the region
   Tables: "public"."customers", "public"."orders"
@@ -113,7 +113,7 @@ plan expect=refused
 select * from products p left join order_items i on i.product_id = p.id
 ----
 READ rows
-Domicile: refused (0A000: over several regions: an outer join would make up rows for order_items in each region)
+Domicile: refused (0A000: can't be answered over several regions: an outer join would make up rows for order_items in each region)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."products", "public"."order_items"
@@ -123,7 +123,7 @@ plan expect=refused
 select * from products p where exists (select from order_items i where i.product_id = p.id)
 ----
 READ rows
-Domicile: refused (0A000: over several regions: order_items is read in a subquery that is not tied to the rows around it)
+Domicile: refused (0A000: can't be answered over several regions: order_items is read in a subquery that is not tied to the rows around it)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."products", "public"."order_items"
@@ -133,7 +133,7 @@ plan expect=refused
 select * from customers c where tier > (select avg(tier) from customers)
 ----
 READ rows
-Domicile: refused (0A000: over several regions: customers is not shown to live together with customers)
+Domicile: refused (0A000: can't be answered over several regions: customers is not shown to live together with customers)
   Hint: Join the tables on the key that pins one with the other.
   Because: no key tells the region
   Tables: "public"."customers"
@@ -143,7 +143,7 @@ plan expect=refused
 with c as (select * from customers) select * from c
 ----
 READ rows
-Domicile: refused (0A000: over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
+Domicile: refused (0A000: can't be answered over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers"
@@ -153,7 +153,7 @@ plan expect=refused
 select * from customers union all select * from customers
 ----
 READ rows
-Domicile: refused (0A000: over several regions: customers is read in UNION, INTERSECT or EXCEPT, which puts rows of all regions together)
+Domicile: refused (0A000: can't be answered over several regions: customers is read in UNION, INTERSECT or EXCEPT, which puts rows of all regions together)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers"
@@ -233,14 +233,14 @@ plan expect=refused
 copy (select * from customers order by id) to stdout
 ----
 COPY_OUT
-Domicile: refused (0A000: over several regions: rows of all regions would have to be put in order or added up, which is not built yet)
+Domicile: refused (0A000: can't be answered over several regions: only a SELECT can be put together from several regions)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key of customers is compared with a value
   Tables: "public"."customers"
   Declined: route: no key of customers is compared with a value
   Declined: append: ORDER BY sorts rows of all regions
-  Declined: merge: rows of all regions would have to be put in order or added up, which is not built yet
-  Declined: combine: rows of all regions would have to be put in order or added up, which is not built yet
+  Declined: merge: only a SELECT can be put together from several regions
+  Declined: combine: only a SELECT can be put together from several regions
 eu> copy (select * from "to_us"."customers" order by id) to stdout
 
 plan expect=error

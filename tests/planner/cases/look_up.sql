@@ -53,15 +53,16 @@ plan expect-not=look-up
 select count(*) from orders where customer_id = 42
 ----
 READ rows
-Domicile: refused (0A000: over several regions: rows of all regions would have to be put in order or added up, which is not built yet)
-  Hint: Compare the residency key with a value, so that one region can answer.
+Domicile: combine
+  Regions: us, eu, ap
   Because: no key of orders is compared with a value
   Tables: "public"."orders"
   Declined: route: no key of orders is compared with a value
   Declined: append: an aggregate or a window function sees rows of all regions
-  Declined: merge: rows of all regions would have to be put in order or added up, which is not built yet
-  Declined: combine: rows of all regions would have to be put in order or added up, which is not built yet
-eu> select count(*) from "to_us"."orders" where customer_id = 42
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT count(*) FROM orders WHERE customer_id = 42
+eu> SELECT count(*) FROM to_us.orders WHERE customer_id = 42
+final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count" FROM unnest($1) AS domicile_rows(c1)
 
 # Don't: several values may live in several regions
 plan expect=append

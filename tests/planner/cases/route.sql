@@ -252,7 +252,7 @@ plan expect=refused
 select * from customers c full join orders o on o.customer_id = c.id
 ----
 READ rows
-Domicile: refused (0A000: over several regions: an outer join would make up rows for customers in each region)
+Domicile: refused (0A000: can't be answered over several regions: an outer join would make up rows for customers in each region)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers", "public"."orders"
@@ -293,7 +293,7 @@ plan expect=refused
 select * from (select * from customers limit 3) x where x.country = 'DE'
 ----
 READ rows
-Domicile: refused (0A000: over several regions: customers is read in a subquery of FROM that looks at rows of all regions)
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a subquery of FROM that looks at rows of all regions)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers"
@@ -333,7 +333,7 @@ plan expect=refused
 select * from customers c where country = 'DE' and id not in (select customer_id from orders)
 ----
 READ rows
-Domicile: refused (0A000: over several regions: orders is read in a subquery that is not tied to the rows around it)
+Domicile: refused (0A000: can't be answered over several regions: orders is read in a subquery that is not tied to the rows around it)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers", "public"."orders"
@@ -524,7 +524,7 @@ plan expect=refused
 select * from events for update
 ----
 READ rows
-Domicile: refused (0A000: over several regions: FOR UPDATE and its like lock rows in one region only)
+Domicile: refused (0A000: can't be answered over several regions: FOR UPDATE and its like lock rows in one region only)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key of events is compared with a value
   Tables: "public"."events"
@@ -740,7 +740,7 @@ plan expect=refused
 with gone as (delete from customers returning id) select count(*) from gone
 ----
 WRITE rows
-Domicile: refused (0A000: over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
+Domicile: refused (0A000: can't be answered over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers"

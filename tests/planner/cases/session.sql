@@ -243,7 +243,7 @@ plan expect=refused
 declare c cursor for select * from customers
 ----
 CURSOR
-Domicile: refused (0A000: a cursor over several regions)
+Domicile: refused (0A000: a cursor can't reach over several regions)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key of customers is compared with a value
   Tables: "public"."customers"

@@ -1,0 +1,408 @@
+plan expect=combine
+select count(*) from customers
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT count(*) FROM customers
+eu> SELECT count(*) FROM to_us.customers
+final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count" FROM unnest($1) AS domicile_rows(c1)
+
+plan expect=combine
+select count(*), count(email) filter (where tier > 1), sum(tier), avg(tier), min(name), max(born) from customers
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT count(*), count(email) FILTER (WHERE tier > 1), sum(tier), pg_catalog.sum(tier), pg_catalog.count(tier), min(name), max(born) FROM customers
+eu> SELECT count(*), count(email) FILTER (WHERE tier > 1), sum(tier), pg_catalog.sum(tier), pg_catalog.count(tier), min(name), max(born) FROM to_us.customers
+final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) AS "count", CAST(pg_catalog.sum(c3) AS bigint) AS "sum", pg_catalog.sum(c4) / NULLIF(pg_catalog.sum(c5), 0) AS "avg", pg_catalog.min(c6) AS "min", pg_catalog.max(c7) AS "max" FROM unnest($1, $2, $3, $4, $5, $6, $7) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7)
+
+plan expect=combine
+select country, count(*) as n, sum(balance) from customers group by country having count(*) > 10 order by n desc limit 3
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT country, count(*), sum(balance) FROM customers GROUP BY 1
+eu> SELECT country, count(*), sum(balance) FROM to_us.customers GROUP BY 1
+final []> SELECT c1 AS "country", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) AS "n", pg_catalog.sum(c3) AS "sum" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) GROUP BY c1 HAVING CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) > 10 ORDER BY (CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint)) DESC LIMIT (3)
+
+plan expect=combine
+select date_trunc('month', o.placed) as month, c.tier, sum(o.total) / count(*) as mean, avg(o.total) from customers c join orders o on o.customer_id = c.id group by 1, 2 order by 1, 2
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers, orders is compared with a value
+  Tables: "public"."customers", "public"."orders"
+  Declined: route: no key of customers, orders is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT date_trunc('month', o.placed), c.tier, sum(o.total), count(*), pg_catalog.sum(o.total), pg_catalog.count(o.total) FROM customers AS c INNER JOIN orders AS o ON o.customer_id = c.id GROUP BY 1, 2
+eu> SELECT date_trunc('month', o.placed), c.tier, sum(o.total), count(*), pg_catalog.sum(o.total), pg_catalog.count(o.total) FROM to_us.customers AS c INNER JOIN to_us.orders AS o ON o.customer_id = c.id GROUP BY 1, 2
+final []> SELECT c1 AS "month", c2 AS "tier", pg_catalog.sum(c3) / CAST(COALESCE(pg_catalog.sum(c4), 0) AS bigint) AS "mean", pg_catalog.sum(c5) / NULLIF(pg_catalog.sum(c6), 0) AS "avg" FROM unnest($1, $2, $3, $4, $5, $6) AS domicile_rows(c1, c2, c3, c4, c5, c6) GROUP BY c1, c2 ORDER BY (c1), (c2)
+
+plan expect=combine $1=day $2=5
+select date_trunc($1, placed), count(*) + $2 from orders group by date_trunc($1, placed) having count(*) > $3 order by 1 limit $4
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of orders is compared with a value
+  Tables: "public"."orders"
+  Declined: route: no key of orders is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT date_trunc($1, placed), count(*) FROM orders GROUP BY 1
+eu> SELECT date_trunc($1, placed), count(*) FROM to_us.orders GROUP BY 1
+final [2, 3, 4]> SELECT c1 AS "date_trunc", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) + $3 AS "?column?" FROM unnest($1, $2) AS domicile_rows(c1, c2) GROUP BY c1 HAVING CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) > $4 ORDER BY (c1) LIMIT ($5)
+
+plan expect=combine
+select distinct country, tier from customers order by tier desc limit 5
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: DISTINCT compares rows of all regions
+  Declined: merge: DISTINCT or GROUP BY gathers rows of all regions
+here> SELECT DISTINCT country, tier FROM customers
+eu> SELECT DISTINCT country, tier FROM to_us.customers
+final []> SELECT DISTINCT c1 AS "country", c2 AS "tier" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY (c2) DESC LIMIT (5)
+
+plan expect=combine
+select count(*) + 1, coalesce(sum(tier), 0), max(id) from customers where active
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT count(*), sum(tier), max(id) FROM customers WHERE active
+eu> SELECT count(*), sum(tier), max(id) FROM to_us.customers WHERE active
+final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) + 1 AS "?column?", COALESCE(CAST(pg_catalog.sum(c2) AS bigint), 0) AS "coalesce", pg_catalog.max(c3) AS "max" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3)
+
+plan expect=combine
+select avg(score), sum(score), avg(tier::real), bool_and(active), every(active), bit_or(tier) from customers
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT pg_catalog.sum(score), pg_catalog.count(score), sum(score), pg_catalog.sum(CAST(CAST(tier AS real) AS double precision)), pg_catalog.count(CAST(tier AS real)), bool_and(active), every(active), bit_or(tier) FROM customers
+eu> SELECT pg_catalog.sum(score), pg_catalog.count(score), sum(score), pg_catalog.sum(CAST(CAST(tier AS real) AS double precision)), pg_catalog.count(CAST(tier AS real)), bool_and(active), every(active), bit_or(tier) FROM to_us.customers
+final []> SELECT pg_catalog.sum(c1) / CAST(NULLIF(pg_catalog.sum(c2), 0) AS double precision) AS "avg", pg_catalog.sum(c3) AS "sum", pg_catalog.sum(c4) / CAST(NULLIF(pg_catalog.sum(c5), 0) AS double precision) AS "avg", pg_catalog.bool_and(c6) AS "bool_and", pg_catalog.every(c7) AS "every", pg_catalog.bit_or(c8) AS "bit_or" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8)
+
+plan expect=combine
+select sum(total * items), sum(items), sum(case when status = 'new' then 1 else 0 end) from orders
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of orders is compared with a value
+  Tables: "public"."orders"
+  Declined: route: no key of orders is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT sum(total * items), sum(items), sum(CASE WHEN status = 'new' THEN 1 ELSE 0 END) FROM orders
+eu> SELECT sum(total * items), sum(items), sum(CASE WHEN status = 'new' THEN 1 ELSE 0 END) FROM to_us.orders
+final []> SELECT pg_catalog.sum(c1) AS "sum", CAST(pg_catalog.sum(c2) AS bigint) AS "sum", CAST(pg_catalog.sum(c3) AS bigint) AS "sum" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3)
+
+plan expect=combine
+select country from customers group by country
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: DISTINCT or GROUP BY gathers rows of all regions
+here> SELECT country FROM customers GROUP BY 1
+eu> SELECT country FROM to_us.customers GROUP BY 1
+final []> SELECT c1 AS "country" FROM unnest($1) AS domicile_rows(c1) GROUP BY c1
+
+plan expect=combine
+select case when tier > 2 then 'a' else 'b' end as class, count(*) from customers group by class
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT CASE WHEN tier > 2 THEN 'a' ELSE 'b' END, count(*) FROM customers GROUP BY 1
+eu> SELECT CASE WHEN tier > 2 THEN 'a' ELSE 'b' END, count(*) FROM to_us.customers GROUP BY 1
+final []> SELECT c1 AS "class", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) AS "count" FROM unnest($1, $2) AS domicile_rows(c1, c2) GROUP BY c1
+
+plan expect=combine
+select p.name, sum(i.quantity * i.price) from order_items i join products p on p.id = i.product_id group by p.name order by sum(i.quantity * i.price) desc limit 10
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of order_items is compared with a value
+  Tables: "public"."order_items", "public"."products"
+  Declined: route: no key of order_items is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT p.name, sum(i.quantity * i.price) FROM order_items AS i INNER JOIN products AS p ON p.id = i.product_id GROUP BY 1
+eu> SELECT p.name, sum(i.quantity * i.price) FROM to_us.order_items AS i INNER JOIN to_us.products AS p ON p.id = i.product_id GROUP BY 1
+final []> SELECT c1 AS "name", pg_catalog.sum(c2) AS "sum" FROM unnest($1, $2) AS domicile_rows(c1, c2) GROUP BY c1 ORDER BY (pg_catalog.sum(c2)) DESC LIMIT (10)
+
+plan expect=combine
+select count(*) from customers where country in ('DE', 'US')
+----
+READ rows
+Domicile: combine
+  Regions: us, eu
+  Key: country IN ('DE', 'US')
+  Tables: "public"."customers"
+  Declined: route: the keys may name several regions
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT count(*) FROM customers WHERE country IN ('DE', 'US')
+eu> SELECT count(*) FROM to_us.customers WHERE country IN ('DE', 'US')
+final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count" FROM unnest($1) AS domicile_rows(c1)
+
+# Don't: one region answers by itself
+plan expect=route
+select count(distinct name) from customers where country = 'DE'
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers"
+eu> select count(distinct name) from "to_us"."customers" where country = 'DE'
+
+plan expect=refused
+select count(distinct name) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: count(DISTINCT …))
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: count(DISTINCT …)
+eu> select count(distinct name) from "to_us"."customers"
+
+plan expect=refused
+select string_agg(name, ',' order by name) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: string_agg(… ORDER BY …))
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: string_agg(… ORDER BY …)
+eu> select string_agg(name, ',' order by name) from "to_us"."customers"
+
+plan expect=refused
+select array_agg(id) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: array_agg)
+  Hint: Aggregates that can be added up are count, sum, avg, min, max, bool_and, bool_or, every, bit_and, bit_or, bit_xor and any_value.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: array_agg
+eu> select array_agg(id) from "to_us"."customers"
+
+plan expect=refused
+select percentile_cont(0.5) within group (order by tier) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: percentile_cont)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: percentile_cont
+eu> select percentile_cont(0.5) within group (order by tier) from "to_us"."customers"
+
+plan expect=refused
+select stddev(tier) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: stddev)
+  Hint: Aggregates that can be added up are count, sum, avg, min, max, bool_and, bool_or, every, bit_and, bit_or, bit_xor and any_value.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: stddev
+eu> select stddev(tier) from "to_us"."customers"
+
+plan expect=refused
+select country, count(*) from customers group by rollup (country)
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: GROUPING SETS, ROLLUP or CUBE)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: GROUPING SETS, ROLLUP or CUBE
+eu> select country, count(*) from "to_us"."customers" group by rollup (country)
+
+plan expect=refused
+select country, rank() over (order by count(*)) from customers group by country
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: a window function)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: a window function
+eu> select country, rank() over (order by count(*)) from "to_us"."customers" group by country
+
+plan expect=refused
+select distinct on (country) id from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: DISTINCT ON)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: DISTINCT compares rows of all regions
+  Declined: merge: DISTINCT or GROUP BY gathers rows of all regions
+  Declined: combine: DISTINCT ON
+eu> select distinct on (country) id from "to_us"."customers"
+
+plan expect=refused
+select id, name, count(*) from customers group by id
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: name is neither grouped by nor in an aggregate)
+  Hint: Add name to GROUP BY.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: name is neither grouped by nor in an aggregate
+eu> select id, name, count(*) from "to_us"."customers" group by id
+
+plan expect=refused
+select sum(my_value) from customers, values_of_mine
+----
+READ rows
+Domicile: refused (0A000: values_of_mine is a table of this region alone, and the statement needs rows of another region)
+  Hint: Make it global or pin it (ALTER TABLE … SET LOCALITY …), or ask for rows of this region only.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: the type of sum(my_value) is not known
+  Only here: values_of_mine is a table of this region alone, and the statement needs rows of another region
+eu> select sum(my_value) from "to_us"."customers", values_of_mine
+
+plan expect=refused
+select sum(body->'n') from events
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: the type of sum(body -> 'n') is not known)
+  Hint: Say it: sum((body -> 'n')::numeric).
+  Because: no key of events is compared with a value
+  Tables: "public"."events"
+  Declined: route: no key of events is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: the type of sum(body -> 'n') is not known
+eu> select sum(body->'n') from "to_us"."events"
+
+plan expect=refused
+select nick, count(*) from customers group by nick
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: nick has a non-deterministic collation, in which regions may differ)
+  Hint: Sort by nick COLLATE "C".
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: nick has a non-deterministic collation, in which regions may differ
+eu> select nick, count(*) from "to_us"."customers" group by nick
+
+plan expect=refused
+select count(*) from customers union select count(*) from orders
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is read in UNION, INTERSECT or EXCEPT, which puts rows of all regions together)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders"
+eu> select count(*) from "to_us"."customers" union select count(*) from "to_us"."orders"
+
+plan expect=refused
+with c as (select count(*) from customers) select * from c
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers"
+eu> with c as (select count(*) from "to_us"."customers") select * from c
+
+plan expect=refused
+select json_arrayagg(id) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: JSON_OBJECTAGG or JSON_ARRAYAGG)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: JSON_OBJECTAGG or JSON_ARRAYAGG
+eu> select json_arrayagg(id) from "to_us"."customers"

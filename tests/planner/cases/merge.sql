@@ -1,0 +1,258 @@
+plan expect=merge
+select * from customers order by name limit 5
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM customers ORDER BY 2 LIMIT 5
+eu> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM to_us.customers ORDER BY 2 LIMIT 5
+final []> SELECT c1 AS "id", c2 AS "name", c3 AS "email", c4 AS "country", c5 AS "tier", c6 AS "born", c7 AS "balance", c8 AS "active", (c9)::text[] AS "tags", c10 AS "nick", c11 AS "score" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11) ORDER BY c2 LIMIT (5)
+
+plan expect=merge
+select id, name as n from customers c where tier > 2 order by n desc nulls last, balance limit 10 offset 20
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT id, name, balance FROM customers AS c WHERE tier > 2 ORDER BY 2 DESC NULLS LAST, 3 LIMIT 30
+eu> SELECT id, name, balance FROM to_us.customers AS c WHERE tier > 2 ORDER BY 2 DESC NULLS LAST, 3 LIMIT 30
+final []> SELECT c1 AS "id", c2 AS "n" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) ORDER BY c2 DESC NULLS LAST, c3 LIMIT (10) OFFSET (20)
+
+plan expect=merge $1=3 $2=4
+select id from public.customers where public.customers.tier = $3 order by lower(name), 1 limit $1 offset $2
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT id, lower(name) FROM public.customers WHERE public.customers.tier = $3 ORDER BY 2, 1 LIMIT CAST(LEAST(CAST(CAST($1 AS bigint) AS numeric) + CAST(CAST($2 AS bigint) AS numeric), 9223372036854775807) AS bigint)
+eu> SELECT id, lower(name) FROM to_us.customers WHERE to_us.customers.tier = $3 ORDER BY 2, 1 LIMIT CAST(LEAST(CAST(CAST($1 AS bigint) AS numeric) + CAST(CAST($2 AS bigint) AS numeric), 9223372036854775807) AS bigint)
+final [1, 2]> SELECT c1 AS "id" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c2, c1 LIMIT ($3) OFFSET ($4)
+
+plan expect=merge
+select c.*, o.total * 2 from customers c join orders o on o.customer_id = c.id order by o.total * 2 desc, o.placed
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers, orders is compared with a value
+  Tables: "public"."customers", "public"."orders"
+  Declined: route: no key of customers, orders is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT c.id, c.name, c.email, c.country, c.tier, c.born, c.balance, c.active, CAST(c.tags AS pg_catalog.text), c.nick, c.score, o.total * 2, o.placed FROM customers AS c INNER JOIN orders AS o ON o.customer_id = c.id
+eu> SELECT c.id, c.name, c.email, c.country, c.tier, c.born, c.balance, c.active, CAST(c.tags AS pg_catalog.text), c.nick, c.score, o.total * 2, o.placed FROM to_us.customers AS c INNER JOIN to_us.orders AS o ON o.customer_id = c.id
+final []> SELECT c1 AS "id", c2 AS "name", c3 AS "email", c4 AS "country", c5 AS "tier", c6 AS "born", c7 AS "balance", c8 AS "active", (c9)::text[] AS "tags", c10 AS "nick", c11 AS "score", c12 AS "?column?" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13) ORDER BY c12 DESC, c13
+
+plan expect=merge
+select id from customers limit 7
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: LIMIT counts rows of all regions
+here> SELECT id FROM customers LIMIT 7
+eu> SELECT id FROM to_us.customers LIMIT 7
+final []> SELECT c1 AS "id" FROM unnest($1) AS domicile_rows(c1) LIMIT (7)
+
+plan expect=merge
+select id from customers offset 7
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: OFFSET counts rows of all regions
+here> SELECT id FROM customers
+eu> SELECT id FROM to_us.customers
+final []> SELECT c1 AS "id" FROM unnest($1) AS domicile_rows(c1) OFFSET (7)
+
+plan expect=merge
+select id from customers order by tier fetch first 3 rows with ties
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT id, tier FROM customers ORDER BY 2 FETCH FIRST 3 ROWS WITH TIES 
+eu> SELECT id, tier FROM to_us.customers ORDER BY 2 FETCH FIRST 3 ROWS WITH TIES 
+final []> SELECT c1 AS "id" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c2 FETCH FIRST (3) ROWS WITH TIES
+
+plan expect=merge
+select id, name from customers order by nick collate "C" limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT id, name, nick FROM customers ORDER BY nick COLLATE "C" LIMIT 3
+eu> SELECT id, name, nick FROM to_us.customers ORDER BY nick COLLATE "C" LIMIT 3
+final []> SELECT c1 AS "id", c2 AS "name" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) ORDER BY c3 COLLATE "C" LIMIT (3)
+
+plan expect=merge
+select distinct_.id from customers distinct_ order by length(distinct_.name) limit all
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT distinct_.id, length(distinct_.name) FROM customers AS distinct_
+eu> SELECT distinct_.id, length(distinct_.name) FROM to_us.customers AS distinct_
+final []> SELECT c1 AS "id" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c2 LIMIT (NULL)
+
+plan expect=merge
+select "größe", "select" from "Odd ""Name""" where "select" <> 'é' order by "Land" limit 1
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of Odd "Name" is compared with a value
+  Tables: "public"."Odd ""Name"""
+  Declined: route: no key of Odd "Name" is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT "größe", "select", "Land" FROM "Odd ""Name""" WHERE "select" <> 'é' ORDER BY 3 LIMIT 1
+eu> SELECT "größe", "select", "Land" FROM to_us."Odd ""Name""" WHERE "select" <> 'é' ORDER BY 3 LIMIT 1
+final []> SELECT c1 AS "größe", c2 AS "select" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) ORDER BY c3 LIMIT (1)
+
+plan expect=merge
+select * from customers where country in ('DE', 'US') order by id limit 2
+----
+READ rows
+Domicile: merge
+  Regions: us, eu
+  Key: country IN ('DE', 'US')
+  Tables: "public"."customers"
+  Declined: route: the keys may name several regions
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM customers WHERE country IN ('DE', 'US') ORDER BY 1 LIMIT 2
+eu> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM to_us.customers WHERE country IN ('DE', 'US') ORDER BY 1 LIMIT 2
+final []> SELECT c1 AS "id", c2 AS "name", c3 AS "email", c4 AS "country", c5 AS "tier", c6 AS "born", c7 AS "balance", c8 AS "active", (c9)::text[] AS "tags", c10 AS "nick", c11 AS "score" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11) ORDER BY c1 LIMIT (2)
+
+# Don't: one region sorts by itself
+plan expect=route
+select * from customers where country = 'DE' order by id limit 2
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers"
+eu> select * from "to_us"."customers" where country = 'DE' order by id limit 2
+
+plan expect=refused
+select id, nick from customers order by nick limit 3
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: nick has a non-deterministic collation, in which regions may differ)
+  Hint: Sort by nick COLLATE "C".
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+  Declined: merge: nick has a non-deterministic collation, in which regions may differ
+  Declined: combine: nothing is added up
+eu> select id, nick from "to_us"."customers" order by nick limit 3
+
+plan expect=merge
+select id, tags from customers order by id limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT id, CAST(tags AS pg_catalog.text) FROM customers ORDER BY 1 LIMIT 3
+eu> SELECT id, CAST(tags AS pg_catalog.text) FROM to_us.customers ORDER BY 1 LIMIT 3
+final []> SELECT c1 AS "id", (c2)::text[] AS "tags" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c1 LIMIT (3)
+
+plan expect=refused
+select * from customers order by id using < limit 3
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: ORDER BY … USING an operator)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+  Declined: merge: ORDER BY … USING an operator
+  Declined: combine: nothing is added up
+eu> select * from "to_us"."customers" order by id using < limit 3
+
+plan expect=refused
+select * from customers order by id limit (select 3)
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: LIMIT is more than a number or a parameter)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+  Declined: merge: LIMIT is more than a number or a parameter
+  Declined: combine: LIMIT is more than a number or a parameter
+eu> select * from "to_us"."customers" order by id limit (select 3)
+
+plan expect=refused
+select id, row_number() over (order by id) from customers
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: a window function)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: an aggregate or a window function sees rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: a window function
+eu> select id, row_number() over (order by id) from "to_us"."customers"
+
+plan expect=refused
+select * from customers join orders using (id) order by 1
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is not shown to live together with orders)
+  Hint: Join the tables on the key that pins one with the other.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders"
+eu> select * from "to_us"."customers" join "to_us"."orders" using (id) order by 1
+
+plan expect=refused
+select id from customers order by id limit 3 for update
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: FOR UPDATE and its like lock rows in one region only)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: FOR UPDATE and its like lock rows in one region only
+  Declined: merge: FOR UPDATE and its like lock rows in one region only
+  Declined: combine: FOR UPDATE and its like lock rows in one region only
+eu> select id from "to_us"."customers" order by id limit 3 for update

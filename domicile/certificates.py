@@ -104,6 +104,12 @@ def peer_region(certificate: Mapping[str, Any] | None) -> RegionName | None:
     return region if region and names == [server_name(region)] else None
 
 
+def common_name(certificate: x509.Certificate) -> str:
+    """The name in the certificate's subject; empty where it has none."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
 def _filled(context: ssl.SSLContext, files: RegionFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(files.certificate, files.key)

@@ -92,7 +92,7 @@ select json_build_object(
     'server_version', current_setting('server_version'))::text
 """
 
-CLOSE_S = 5.0
+CLOSE_S = 2.0
 """How long a last message may take to be read."""
 
 _log = logging.getLogger("domicile.guard")
@@ -128,6 +128,8 @@ class Guard:
         self._postgres_tls = postgres.ssl_context()
         self._keys: OrderedDict[str, ScramKeys | str] = OrderedDict()
         self._callers: set[_Caller] = set()
+        self._alone = asyncio.Event()
+        self._alone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -150,16 +152,19 @@ class Guard:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Stops listening and closes every connection; PostgreSQL rolls back what was open."""
+        """Stops listening and closes every connection; PostgreSQL rolls back what was open. Takes CLOSE_S at most."""
         if self._server is not None:
             self._server.close()
-        for caller in list(self._callers):
-            caller.end(DomicileError("57P01", "the guard is shutting down", severity="FATAL"))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
+        for caller in list(self._callers):
+            caller.end(DomicileError("57P01", "the guard is shutting down", severity="FATAL"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._alone.wait()
+        for caller in list(self._callers):
+            caller.abort()
 
     # --- what connections share ----------------------------------------------------------------------------------
 
@@ -170,9 +175,12 @@ class Guard:
 
     def enter(self, caller: _Caller) -> None:
         self._callers.add(caller)
+        self._alone.clear()
 
     def leave(self, caller: _Caller) -> None:
         self._callers.discard(caller)
+        if not self._callers:
+            self._alone.set()
 
     def give_key(self, caller: _Caller) -> tuple[int, bytes]:
         """A process id and a cancel key of the guard's own: the caller learns nothing of PostgreSQL's."""
@@ -322,6 +330,7 @@ class _Caller(asyncio.Protocol):
         self._rules: Rules | None = None
         self._pid = 0
         self._transport: asyncio.Transport | None = None
+        self._closing: asyncio.Transport | None = None
         self._startup: bytearray | None = bytearray()
         self._walker = Walker(CALLER_MESSAGE_BYTES_MAX)
         self._statements: OrderedDict[str, tuple[Statement, ...]] = OrderedDict()
@@ -371,7 +380,7 @@ class _Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         guard = self._guard
         guard.leave(self)
-        self._transport = None
+        self._transport = self._closing = None
         if self.region is not None:
             guard.per_region[self.region] -= 1
         if self._pid:
@@ -390,7 +399,13 @@ class _Caller(asyncio.Protocol):
             if error is not None:
                 transport.write(m.build_error(error, "FATAL"))
             transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_S, transport.abort)  # a caller that never reads
+            self._closing = transport
+            asyncio.get_running_loop().call_later(CLOSE_S, self.abort)  # a caller that never reads
+
+    def abort(self) -> None:
+        if self._closing is not None:
+            self._closing.abort()
+            self._closing = None
 
     def _too_slow(self) -> None:
         self.end(DomicileError("57014", "canceling authentication due to timeout", severity="FATAL"))

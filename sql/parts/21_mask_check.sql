@@ -213,6 +213,7 @@ declare
     probe text := format('domicile.mask_probe_%s', pg_backend_pid());
     frame text := format('domicile.mask_frame_%s', pg_backend_pid());
     statement text := format(E'create view %s as select (%s\n) as mask from %s t, (select) frame', probe, expression, rel);
+    nodes_max constant int := 400;  -- some sixty calls: more would take long to walk, and much more exhaust the stack
     state text; message text; hint text;
     probe_tree jsonb; frame_tree jsonb; probe_text text;
 begin
@@ -225,6 +226,10 @@ begin
             perform set_config('domicile.settling', domicile.settle_token(), true);
         end if;
         execute statement;
+        if printed_end is null
+           and (select length(ev_action::text) - length(replace(ev_action::text, '{', '')) from pg_rewrite where ev_class = probe::regclass) > nodes_max then
+            raise exception 'it has more than % parts', nodes_max using errcode = '54001', hint = 'A mask is one expression over one row: make it simpler.';
+        end if;
         select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
           into probe_tree from pg_rewrite where ev_class = probe::regclass;
         probe_text := domicile.view_text(probe::regclass);
@@ -297,41 +302,43 @@ set search_path = pg_catalog, pg_temp
 as $$ select n from jsonb_path_query(node, 'strict $.** ? (exists(@.node))') as q(n) $$;
 comment on function domicile.nodes(jsonb) is 'Every node of a tree, itself included.';
 
-create function domicile.shown_columns(node jsonb) returns int[]
-language plpgsql stable
+create function domicile.node_hides(node jsonb) returns boolean
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    kind text := node ->> 'node';
-    called oid := case when kind = 'FUNCEXPR' then (node ->> 'funcid')::oid
-                       when node ? 'opno' then (select oprcode from pg_operator where oid = (node ->> 'opno')::oid) end;
-    tells_of_bool boolean;
-    shown int[] := '{}';
-    child jsonb;
-begin
-    case
-        when jsonb_typeof(node) = 'array' then
-            for child in select c from jsonb_array_elements(node) as e(c) loop
-                shown := shown || domicile.shown_columns(child);
-            end loop;
-        when kind is null or kind in ('CONST', 'NULLTEST') then null;
-        when kind = 'VAR' then shown := array[(node ->> 'varattno')::int];
-        when kind = 'NULLIFEXPR' then shown := domicile.shown_columns(node #> '{args,0}');
-        when kind in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'SCALARARRAYOPEXPR') then
+    select case
+        when node ->> 'node' in ('CONST', 'NULLTEST') then true
+        when node ->> 'node' in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'SCALARARRAYOPEXPR') then
+            exists (select from domicile.mask_functions f
+                    where f.hides and f.function = coalesce((node ->> 'funcid')::oid,
+                          (select o.oprcode from pg_operator o where o.oid = (node ->> 'opno')::oid)))
             -- A comparison tells one bit, which is all that a boolean has.
-            tells_of_bool := kind <> 'FUNCEXPR'
-                and exists (select from jsonb_array_elements(node -> 'args') as a(arg) where domicile.node_type(arg) = 16);
-            if tells_of_bool
-               or not coalesce((select f.hides from domicile.mask_functions f where f.function = called), false) then
-                shown := domicile.shown_columns(node -> 'args');
-            end if;
-        else
-            for child in select value from jsonb_each(node) where jsonb_typeof(value) in ('object', 'array') loop
-                shown := shown || domicile.shown_columns(child);
-            end loop;
-    end case;
-    return shown;
-end
+            and (node ? 'funcid' or not exists (
+                select from jsonb_array_elements(node -> 'args') as a(arg) where domicile.node_type(arg) = 16))
+        else false
+    end
+$$;
+comment on function domicile.node_hides(jsonb) is 'True where no value gets unhidden from below a node to above it.';
+
+create function domicile.shown_columns(node jsonb) returns int[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive walk(n) as (
+        select node
+        union all
+        select child.value
+        from walk w cross join lateral (
+            select e.value from jsonb_array_elements(case jsonb_typeof(w.n) when 'array' then w.n else '[]' end) e
+            union all
+            select e.value from jsonb_each(case
+                when jsonb_typeof(w.n) <> 'object' then '{}'
+                when w.n ->> 'node' = 'NULLIFEXPR' then jsonb_build_object('shown', w.n #> '{args,0}')
+                else w.n end) e
+        ) child
+        where jsonb_typeof(child.value) in ('object', 'array') and (w.n ->> 'node' is null or not domicile.node_hides(w.n))
+    )
+    select coalesce(array_agg(distinct (n ->> 'varattno')::int), '{}') from walk where n ->> 'node' = 'VAR'
 $$;
 comment on function domicile.shown_columns(jsonb) is
 'Attribute numbers of the columns whose value may reach the result of the expression unhidden: on some path from the column to the root stands no function that hides.';
@@ -340,7 +347,7 @@ create function domicile.argument(call jsonb, name text, place int) returns json
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(arg -> 'arg', arg) from jsonb_array_elements(call -> 'args') with ordinality as a(arg, i)
+    select coalesce(arg -> 'arg', arg) from jsonb_path_query(call, '$.args[*]') with ordinality as a(arg, i)
     where case when arg ->> 'node' = 'NAMEDARGEXPR' then arg ->> 'name' = argument.name else i = place end
 $$;
 comment on function domicile.argument(jsonb, text, int) is 'An argument of a call, by name or place; NULL where it is left out.';
@@ -437,7 +444,11 @@ begin
               into strict called
               from pg_proc p left join pg_operator o on o.oid = (n ->> 'opno')::oid
              where p.oid = coalesce((n ->> 'funcid')::oid, o.oprcode);
-            if exists (select from domicile.mask_functions f where f.function = called.oid) then
+            if n ->> 'inputcollid' = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
+                    join pg_type t on t.oid = domicile.node_type(arg) where t.typcollation <> 0) then
+                problem := format('gives %s texts of two collations', called.name);
+                advice := 'Say which one counts, by COLLATE after one of them.';
+            elsif exists (select from domicile.mask_functions f where f.function = called.oid) then
                 raises := raises or (select f.raises from domicile.mask_functions f where f.function = called.oid);
                 if called.pronamespace = 'domicile'::regnamespace then
                     select * into problem, advice from domicile.argument_problem(n, called.proname, called.first_type);
@@ -1107,7 +1118,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')

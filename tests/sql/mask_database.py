@@ -27,7 +27,7 @@ create table public.people (
     id bigint primary key, email varchar(60) unique, name text collate "C", born date, seen timestamptz,
     salary int, price numeric(5,2), code uuid unique, doc jsonb, note varchar(10), consent boolean,
     tier public.tier, mail public.mail, few public.small, tags text[], ip inet, "Odd Col" text,
-    code4 char(4), big bigint
+    code4 char(4), big bigint, posix text collate "POSIX"
 );
 create table public.orders (
     id bigint primary key, customer_email varchar(60) references public.people (email), paid boolean

@@ -97,6 +97,7 @@ def refused(db: Connection, column: str, expression: str, table: str = "public.p
         ("doc", "doc -> 'city'", "lossy"),
         ("consent", "salary > 10", "lossy"),
         ("mail", "partial_email(mail)", "lossy"),
+        ("name", "case when name < posix collate \"C\" then 'x' end", "lossy"),
         ("ip", "generalize(ip, 24)", "lossy"),
         ("tags", "redact(tags)", "lossy"),
         ("Odd Col", 'partial("Odd Col", 1)', "lossy"),
@@ -177,6 +178,9 @@ def test_a_good_mask_has_its_class_and_works_on_every_row(
         ("cast(salary::float8 as text)", "casts double precision to text"),
         ("(row('a', 'b') < row('b', 'a'))::text", ""),
         ("$1", ""),
+        ("case when name < posix then 'x' end", "texts of two collations"),
+        ("repeat('x', length(lower(name || posix)))", "texts of two collations"),
+        ("left(lower(name || posix), 1)", "could not determine which collation"),
         ("default", ""),
         ("name::public.mail", "the domain public.mail"),
         ("quote_literal(name)", "quote_literal"),
@@ -714,6 +718,22 @@ def test_a_database_owner_without_superuser_installs_and_checks(server: Embedded
         assert check(connection, "email", "pseudonym(email)") == "preserved"
         assert masked(connection, "salary", "left(name, 2)::int") == [None, None, None]
         assert refused(connection, "name", "now()::text").sqlstate == "42P17"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["- " * 4000 + "generalize(salary, 10)", "generalize(salary, 10)" + " + 1" * 1500, "- " * 500 + "salary"],
+)
+def test_an_expression_without_end_is_refused_at_once(db: Connection, expression: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        check(db, "salary", expression)
+    assert caught.value.sqlstate == "54001"
+
+
+def test_a_long_expression_is_not(db: Connection) -> None:
+    assert check(db, "salary", "- " * 90 + "generalize(salary, 10)") == "lossy"
+    text = wrap(db, "name", "pseudonym(name)" + " || pseudonym(name)" * 40)
+    assert text.count("k.inner_pad") == 41
 
 
 def test_strangers_may_not_check(db: Connection) -> None:

@@ -4,7 +4,7 @@ Whatever is not here is refused. Left out on purpose, with the reason:
 
  - pg_notify, LISTEN: a channel that no privilege closes; nextval, setval and other functions with effects
  - lo_…, pg_read_…, pg_ls_…, pg_stat_…, pg_relation_size and the like: the server's files, counters and sizes
- - pg_advisory_…: locks that no privilege closes; pg_sleep: it holds a connection for nothing
+ - pg_advisory_…: locks that no privilege closes
  - query_to_xml, table_to_xml, cursor_to_xml, ts_stat, ts_rewrite: they run a text or name a table that was not checked
  - current_setting, set_config: settings have SHOW and SET, whose names are checked
  - to_reg…, format_type, obj_description, pg_get_…, has_…_privilege, types reg…: what the catalog holds
@@ -79,7 +79,9 @@ FUNCTIONS = _words(
     bit bool bpchar bytea char date float4 float8 int2 int4 int8 interval money name numeric oid text time timestamp
     timestamptz timetz varbit varchar xml
 
-    current_database current_schema current_schemas num_nonnulls num_nulls pg_backend_pid pg_typeof version
+    anytextcat bound_box icu_unicode_version in_range unicode_version xmlconcat2 xmlvalidate
+    current_database current_schema current_schemas num_nonnulls num_nulls pg_backend_pid pg_column_size pg_sleep
+    pg_typeof version
     """
 )
 """Functions of pg_catalog that compute from their arguments alone, or say what a client knows anyway."""

@@ -2992,6 +2992,20 @@ comment on function domicile.copy_source(regclass, text) is
     'How rows of a table are made fit for a region''s copy: select <select_list> from <table, or unnest($1::schema.table[])> as t '
     'where <rows>. Every column in catalog order, withheld ones NULL. No row where no policy lets that region have a copy';
 
+-- 38_moves.sql ------------------------------------------------------------------------------------------
+
+-- Moving rows home when a filled table is pinned: domicile/move.py does it, batch by batch. A batch is prepared in the
+-- row's new home first; the commit here, which deletes the rows and writes the batch's id, decides; then the new home
+-- commits. Whoever finds a prepared batch later asks this table: an id that stands here goes on, any other goes back.
+
+create table domicile.move_batch (
+    gid     text primary key,
+    target  text not null,
+    rows    bigint not null,
+    decided timestamptz not null default now()
+);
+comment on table domicile.move_batch is 'Batches of rows that left for their home and are not yet known to have arrived';
+
 -- 40_border_views.sql ------------------------------------------------------------------------------------------
 
 -- The views of the to_... schemas: all that a region may see of this one.

@@ -21,6 +21,8 @@ import psycopg
 import pytest
 
 from domicile.catalog.names import quote_identifier
+from domicile.demo.federation import Federation
+from domicile.demo.regions import no_distance
 from domicile.embedded import EmbeddedServer, find_binaries
 
 REGIONS = ("us", "eu", "ap")
@@ -110,6 +112,18 @@ def three_servers(servers_folder: Path) -> Iterator[Mapping[str, EmbeddedServer]
     yield servers
     for each in servers.values():
         each.remove()
+
+
+@pytest.fixture(scope="session")
+def federation(servers_folder: Path) -> Iterator[Federation]:
+    """Three regions at work: servers, a shop of 100 customers under its policies, nodes as real processes, no distance.
+
+    Tests share it: they take back what they wrote. See domicile/demo/federation.py for its ways to connect.
+    """
+    running = Federation(servers_folder / "federation", ports=None, customers=100, round_trips_ms=no_distance())
+    running.start()
+    yield running
+    running.stop()
 
 
 _numbers = itertools.count(1)

@@ -3,7 +3,7 @@
 from .decide import plan
 from .explain import explain
 from .parse import split
-from .route import no_parent, region_of, regions, row_homes
+from .route import allowed, no_parent, region_of, regions, row_homes
 from .strategies.insert import split_insert
 
-__all__ = ["explain", "no_parent", "plan", "region_of", "regions", "row_homes", "split", "split_insert"]
+__all__ = ["allowed", "explain", "no_parent", "plan", "region_of", "regions", "row_homes", "split", "split_insert"]

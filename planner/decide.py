@@ -87,7 +87,8 @@ class _Planner:
             return self.query(statement)
         found = session.details(statement, self.sql)
         if found is not None:
-            return self.made(found[0], Home("kept by the gateway"), detail=found[1])
+            made = self.made(found[0], Home("kept by the gateway"), detail=found[1])
+            return replace(made, pins=session.pins(statement, found[1]))
         if statement.kind == "ExplainStmt":
             return self.explain(statement)
         if statement.kind == "CopyStmt":
@@ -107,7 +108,8 @@ class _Planner:
                 hint="Create the table, then INSERT the rows of one region at a time.",
             )
             decision = self.one_region(decision, "CREATE TABLE AS", error)
-            return self.finished(Kind.DDL, decision, found, body, returns_rows=False)
+            made = self.finished(Kind.DDL, decision, found, body, returns_rows=False)
+            return replace(made, pins=made.pins or session.pins(statement))
         if statement.kind == "DeclareCursorStmt":
             decision = self.one_region(decision, "a cursor")
             decision = decision._replace(detail=session.declare_cursor(statement.body, self.sql))
@@ -212,7 +214,11 @@ class _Planner:
         """A region without the row must answer no row."""
         if kind not in ("SelectStmt", "UpdateStmt", "DeleteStmt") or found.writing_ctes or found.recursive:
             return False
-        return kind != "SelectStmt" or (not top.aggregates or "groupClause" in body)
+        if kind != "SelectStmt":
+            return True
+        if "groupClause" in body:  # GROUP BY () and its like make a row of none
+            return not any("GroupingSet" in item for item in body["groupClause"])
+        return not top.aggregates and "havingClause" not in body
 
     def why_not(self, check: object) -> DomicileError:
         try:
@@ -290,6 +296,7 @@ class _Planner:
         target = top.sources[0]
         table = target.table
         assert table is not None
+        found.listed[body["relation"].get("location", 0)] = insert.listed_columns(body, table)
         rows = insert.values_rows(body)
         others = [s for s in found.sources if s is not target and _lives_somewhere(s.table)]
         if table.locality is Locality.REGIONAL:
@@ -361,6 +368,8 @@ class _Planner:
         if incoming:
             found.writes.append(table)
             self.check_writes(found)
+            if "attlist" not in body:
+                found.listed[body["relation"].get("location", 0)] = tuple(c.name for c in table.columns)
             decision = copy.incoming(body, table, self.catalog)
             return self.finished(kind, _Decision(*decision), found, body, False)
         options = copy.options(body)
@@ -399,12 +408,14 @@ class _Planner:
                 " yet: it has to reach every region that holds the table",
                 hint=EACH_REGION_HINT,
             )
-        return self.made(Kind.DDL, Home("a utility statement"), returns_rows=statement.kind == "CallStmt")
+        made = self.made(Kind.DDL, Home("a utility statement"), returns_rows=statement.kind == "CallStmt")
+        calls = tuple(dict.fromkeys(name for name, _ in found.local_functions))
+        return replace(made, calls=calls, pins=session.pins(statement, None, found))
 
     # --- making the plan --------------------------------------------------------------------------------------
 
     def names(self, found: Facts) -> tuple[Name, ...]:
-        return tuple(Name(r.offset, r.parts, r.table.name) for r in found.references)
+        return tuple(Name(r.offset, r.parts, r.table.name, found.listed.get(r.offset, ())) for r in found.references)
 
     def texts(self, found: Facts) -> Texts:
         return Texts(self.sql, self.names(found), self.catalog.here, tuple(self.catalog.others()))
@@ -419,6 +430,8 @@ class _Planner:
             declined=decision.declined,
             here_only=decision.here_only,
             parameters_max=max((n for n, _ in found.parameters), default=0),
+            calls=tuple(dict.fromkeys(name for name, _ in found.local_functions)),
+            pins=session.pins(Statement("", body, 0, 0), decision.detail, found),
         )
 
     def made(

@@ -154,19 +154,32 @@ def fits(type_name: str, found: Constant) -> bool:
     return base in ("uuid", "boolean") and found.cast in (None, base)
 
 
+class Fixed(NamedTuple):
+    """A column that equals any of some constants."""
+
+    column: Column
+    sources: tuple[KeySource, ...]
+    known: bool = True
+    """The text of a constant decides the comparison here. If not, PostgreSQL alone can compare: of such a column it is
+    known only that its rows have one value."""
+    named: bool = False  #: a region's name in a column of a type that is not known: good for a key of regions' names
+
+
 @dataclass(slots=True)
 class Conditions:
     """What conjuncts fix: columns equal to any of some constants, and columns equal to each other."""
 
-    fixed: list[tuple[Column, tuple[KeySource, ...]]] = field(default_factory=list)
+    fixed: list[Fixed] = field(default_factory=list)
     equal: list[tuple[Column, Column]] = field(default_factory=list)
 
 
 class _Reader:
     """Reads conditions of one scope."""
 
-    def __init__(self, facts: Facts, scope: Scope, implied: dict[Scope, list[tuple[Column, Column]]]) -> None:
-        self.facts, self.scope, self.implied = facts, scope, implied
+    def __init__(
+        self, facts: Facts, catalog: Catalog, scope: Scope, implied: dict[Scope, list[tuple[Column, Column]]]
+    ) -> None:
+        self.facts, self.catalog, self.scope, self.implied = facts, catalog, scope, implied
 
     def read(self, node: Node, into: Conditions) -> None:
         kind, body = only(node)
@@ -182,7 +195,7 @@ class _Reader:
         elif kind == "ColumnRef":  # `where active`
             column = self.column(node)
             if column is not None and base_type(self.type_of(column)) == "boolean":
-                into.fixed.append((column, (Literal("true", False),)))
+                into.fixed.append(Fixed(column, (Literal("true", False),)))
 
     def comparison(self, body: Node, into: Conditions) -> None:
         if names(body.get("name", [])) != ("=",):  # OPERATOR(schema.=) is somebody's own
@@ -210,29 +223,42 @@ class _Reader:
                 self.fix(column, _elements(right), into)
 
     def fix(self, column: Column, values: Sequence[Constant | None], into: Conditions) -> None:
-        type_name = self.type_of(column)
-        sources: list[KeySource] = []
-        for value in values:
-            if value is None or not fits(type_name, value):
-                return
-            sources.append(value.source)
         table = self.facts.sources[column[0]].table
         declared = table.column(column[1]) if table is not None else None
-        if declared is not None and declared.deterministic:
-            into.fixed.append((column, tuple(dict.fromkeys(sources))))
+        if declared is None:
+            return
+        sources: list[KeySource] = []
+        known, named = declared.deterministic, False
+        for value in values:
+            if value is None:
+                return
+            sources.append(value.source)
+            if not fits(declared.type_name, value):
+                known, named = known and self.names_region(value), True
+        into.fixed.append(Fixed(column, tuple(dict.fromkeys(sources)), known, named))
 
-    def alternatives(self, branches: list[Node]) -> list[tuple[Column, tuple[KeySource, ...]]]:
+    def names_region(self, value: Constant) -> bool:
+        """A literal that is a region's name to the letter: equal in any type, an enum's or a domain's too."""
+        source = value.source
+        named = isinstance(source, Literal) and source.is_string and source.text in self.catalog.regions
+        return named and value.cast is None
+
+    def alternatives(self, branches: list[Node]) -> list[Fixed]:
         """Columns that every branch of an OR fixes, equal to any of what the branches say."""
-        common: dict[Column, list[KeySource]] | None = None
+        common: dict[Column, Fixed] | None = None
         for branch in branches:
             inner = Conditions()
             self.read(branch, inner)
-            fixed = dict(inner.fixed)
+            fixed = {f.column: f for f in inner.fixed}
             if common is None:
-                common = {column: list(sources) for column, sources in fixed.items()}
+                common = fixed
             else:
-                common = {c: [*s, *fixed[c]] for c, s in common.items() if c in fixed}
-        return [(c, tuple(dict.fromkeys(s))) for c, s in (common or {}).items()]
+                common = {
+                    c: Fixed(c, f.sources + (g := fixed[c]).sources, f.known and g.known, f.named or g.named)
+                    for c, f in common.items()
+                    if c in fixed
+                }
+        return [f._replace(sources=tuple(dict.fromkeys(f.sources))) for f in (common or {}).values()]
 
     def membership(self, body: Node, into: Conditions) -> None:
         """`x IN (SELECT y …)`: within that subquery only rows with y = x can count."""
@@ -243,7 +269,9 @@ class _Reader:
         sub = next((s for s in self.facts.scopes if s.body is query), None)
         if outer is None or sub is None or not plain(sub) or len(sub.body["targetList"]) != 1:
             return
-        inner = _Reader(self.facts, sub, self.implied).column(sub.body["targetList"][0]["ResTarget"].get("val", {}))
+        inner = _Reader(self.facts, self.catalog, sub, self.implied).column(
+            sub.body["targetList"][0]["ResTarget"].get("val", {})
+        )
         if inner is not None and self.comparable(outer, inner):
             self.implied.setdefault(sub, []).append((inner, outer))
 
@@ -348,7 +376,7 @@ class Proof:
 def prove(
     facts: Facts,
     catalog: Catalog,
-    fixed: Iterable[tuple[Column, tuple[KeySource, ...]]] = (),
+    fixed: Iterable[Fixed] = (),
     equal: Iterable[tuple[Column, Column]] = (),
 ) -> Proof:
     """The proof for all pinned and regional sources; `fixed` and `equal` are known besides, to hold for all."""
@@ -362,7 +390,7 @@ class _Prover:
         facts: Facts,
         catalog: Catalog,
         sources: list[Source],
-        fixed: list[tuple[Column, tuple[KeySource, ...]]],
+        fixed: list[Fixed],
         equal: list[tuple[Column, Column]],
     ) -> None:
         self.facts, self.catalog, self.sources = facts, catalog, sources
@@ -373,7 +401,7 @@ class _Prover:
         self.anchors = {s.index: anchors(catalog, s.table) for s in sources if s.table is not None}
 
     def read(self, scope: Scope) -> list[tuple[Conditions, int | None]]:
-        reader = _Reader(self.facts, scope, self.implied)
+        reader = _Reader(self.facts, self.catalog, scope, self.implied)
         found = []
         for node, join in scope.conjuncts:
             conditions = Conditions()
@@ -448,13 +476,14 @@ class _Prover:
                         KeyKind(anchor.domain.kind),
                         anchor.domain.of or None,
                         _type_of(table, anchor.columns[0]),
-                        sources,
-                        show(anchor.columns[0], sources),
+                        item.sources,
+                        show(anchor.columns[0], item.sources),
                     )
-                    for sources in values[0] or ()
+                    for item in values[0] or ()
+                    if item.known and (not item.named or anchor.domain.kind == KeyKind.REGION)
                 ]
             elif anchor.unique and source.index not in lookups and all(map(_one_value, values)):
-                shown = " AND ".join(show(c, v[0]) for c, v in zip(anchor.columns, values, strict=True) if v)
+                shown = " AND ".join(show(c, v[0].sources) for c, v in zip(anchor.columns, values, strict=True) if v)
                 lookups[source.index] = (table.name, anchor.columns, shown)
             for other in self.sources:
                 if other is not source and any(
@@ -468,7 +497,7 @@ class _Prover:
                     lives_with.setdefault(source.index, set()).add(other.index)
         own[source.index] = tuple(keys)
 
-    def classes(self, source: Source) -> tuple[_Classes, dict[Column, list[tuple[KeySource, ...]]]]:
+    def classes(self, source: Source) -> tuple[_Classes, dict[Column, list[Fixed]]]:
         """The columns that are equal wherever a row of the source counts, and what constants they equal."""
         classes = _Classes()
         fixed = list(self.fixed)
@@ -488,17 +517,18 @@ class _Prover:
                 break
             here = self.around[scope]
             joins |= here.joins
-        values: dict[Column, list[tuple[KeySource, ...]]] = {}
-        for column, sources in fixed:
-            values.setdefault(classes.find(column), []).append(sources)
+        values: dict[Column, list[Fixed]] = {}
+        for item in fixed:
+            values.setdefault(classes.find(item.column), []).append(item)
         return classes, values
 
 
-def _one_value(fixed: list[tuple[KeySource, ...]] | None) -> bool:
+def _one_value(fixed: list[Fixed] | None) -> bool:
     """True where a column is compared with one value, once."""
-    if fixed is None or len(fixed) != 1 or len(fixed[0]) != 1:
+    if fixed is None or len(fixed) != 1 or len(fixed[0].sources) != 1:
         return False
-    return not (isinstance(fixed[0][0], Parameter) and fixed[0][0].array)
+    (source,) = fixed[0].sources
+    return not (isinstance(source, Parameter) and source.array)
 
 
 class _Classes:

@@ -214,6 +214,11 @@ class Plan:
     here_only: DomicileError | None = None
     """Why the statement can't run in another region (a table or function of this region alone): `route.regions` raises
     it where the keys name another."""
+    calls: tuple[str, ...] = ()
+    """Functions (and words such as current_user) that may answer differently in another region, or write."""
+    pins: str | None = None
+    """Why the session must keep its backend after this statement: a temporary table, a session's advisory lock, LISTEN,
+    a cursor WITH HOLD, set_config, LOAD; None where a pool may take it back."""
     role: str = ""  #: of whom it was planned
     catalog_version: int = 0
 

@@ -78,6 +78,7 @@ class Facts:
     system_columns: list[tuple[str, int]] = field(default_factory=list)
     columns: list[tuple[Node, Scope]] = field(default_factory=list)
     parameters: list[tuple[int, int]] = field(default_factory=list)  #: number, offset
+    listed: dict[int, tuple[str, ...]] = field(default_factory=dict)  #: see `splice.Name.columns`, by offset
     writing_ctes: bool = False
     recursive: bool = False
     locking: bool = False

@@ -32,19 +32,19 @@ def regions(plan: Plan, catalog: Catalog, values: Values | None = None) -> tuple
     if isinstance(placement, Home):
         return (catalog.here,)
     if isinstance(placement, At):
-        return _allowed(plan, catalog, (placement.region,))
+        return allowed(plan, catalog, (placement.region,))
     if isinstance(placement, Keyed):
         if placement.groups:
-            return _allowed(plan, catalog, _one_region(placement, catalog, values))
-        return _allowed(plan, catalog, in_order(catalog, _of_keys(placement.keys, catalog, values)))
+            return allowed(plan, catalog, _one_region(placement, catalog, values))
+        return allowed(plan, catalog, in_order(catalog, _of_keys(placement.keys, catalog, values)))
     if isinstance(placement, LookUp):
         if plan.here_only is not None and len(catalog.regions) > 1:
             raise plan.here_only
         return everywhere(catalog)
     if isinstance(placement, Everywhere):
-        return _allowed(plan, catalog, everywhere(catalog))
+        return allowed(plan, catalog, everywhere(catalog))
     homes = {h for h in row_homes(plan, catalog, values) if not isinstance(h, Probe)}
-    return _allowed(plan, catalog, in_order(catalog, homes))
+    return allowed(plan, catalog, in_order(catalog, homes))
 
 
 def row_homes(plan: Plan, catalog: Catalog, values: Values | None = None) -> tuple[RegionName | Probe, ...]:
@@ -209,7 +209,8 @@ def _way_out(key: Key, catalog: Catalog) -> str:
     return f"The regions are {', '.join(sorted(catalog.regions))}."
 
 
-def _allowed(plan: Plan, catalog: Catalog, found: tuple[RegionName, ...]) -> tuple[RegionName, ...]:
+def allowed(plan: Plan, catalog: Catalog, found: tuple[RegionName, ...]) -> tuple[RegionName, ...]:
+    """The regions, if the plan may run there; raises what it refuses. Ask it for homes that probes have found."""
     if found != (catalog.here,):
         if plan.here_only is not None:
             raise plan.here_only

@@ -10,6 +10,7 @@ from ..catalog.errors import FEATURE_NOT_SUPPORTED, DomicileError
 from .keys import literal_of
 from .parse import Node, Statement, names, only, scan
 from .plan import Kind, Plan
+from .resolve import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,41 @@ def details(statement: Statement, text: str) -> tuple[Kind, Any] | None:
     if kind == "NotifyStmt":
         return Kind.LISTEN, Channel("notify", body["conditionname"], body.get("payload", ""))
     return None
+
+
+_PINNING_CALLS = frozenset(
+    {
+        *("pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"),
+        *("set_config", "setseed"),
+    }
+)
+
+
+def pins(statement: Statement, detail: object = None, found: Facts | None = None) -> str | None:
+    """What of the statement stays with the backend after it, so that the session must keep that one; None if nothing.
+
+    What functions and DO blocks do inside is not seen.
+    """
+    if isinstance(detail, DeclareCursor) and detail.hold:
+        return "a cursor WITH HOLD"
+    if isinstance(detail, Channel) and detail.action == "listen":
+        return "LISTEN"
+    if statement.kind == "LoadStmt":
+        return "LOAD"
+    for name, _ in found.local_functions if found is not None else ():
+        if name.removeprefix("pg_catalog.") in _PINNING_CALLS:
+            return name
+    if statement.kind in _QUIET or statement.kind.startswith("Drop"):
+        return None
+    for place in ("relation", "view", "sequence", "into", "intoClause"):
+        named = statement.body.get(place, {})
+        named = named.get("rel", named) if isinstance(named, dict) else {}
+        if named.get("relpersistence") == "t" or named.get("schemaname") == "pg_temp":
+            return "a temporary table"
+    return None
+
+
+_QUIET = frozenset({"TransactionStmt", "VariableSetStmt", "VariableShowStmt", "ExecuteStmt", "FetchStmt"})
 
 
 def declare_cursor(body: Node, text: str) -> DeclareCursor:

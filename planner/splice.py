@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..catalog.errors import FEATURE_NOT_SUPPORTED, DomicileError
-from ..catalog.names import QualifiedName, RegionName, border_schema
+from ..catalog.names import QualifiedName, RegionName, border_schema, quote_identifier
 from .parse import STATEMENT_TOO_COMPLEX, names, parse, too_complex, walk
 
 
@@ -19,6 +19,7 @@ class Name:
     offset: int
     parts: int
     table: QualifiedName
+    columns: tuple[str, ...] = ()  #: to be listed behind it, where the client listed none
 
 
 Edit = tuple[int, int, str]
@@ -26,6 +27,7 @@ Edit = tuple[int, int, str]
 
 _SPACE = rb"(?:[ \t\r\n\f\v]|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*"
 _IDENTIFIER = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
+_ALIAS = re.compile(_SPACE + rb"as\b" + _SPACE + _IDENTIFIER, re.IGNORECASE)
 _PART = {n: re.compile(_SPACE.join([_IDENTIFIER] + [rb"\." + _SPACE + _IDENTIFIER] * (n - 1))) for n in range(1, 4)}
 
 
@@ -40,8 +42,8 @@ def abroad(name: QualifiedName, here: RegionName) -> QualifiedName:
 
 def splice(text: str, edits: Sequence[Edit]) -> str:
     """The text with every edit made. Edits must not overlap."""
-    source, out, at = text.encode(), [], 0
-    for start, end, new in sorted(edits):
+    source, out, at = text.encode(), list[bytes](), 0
+    for start, end, new in sorted(edits, key=lambda e: e[:2]):
         assert start >= at, "edits overlap"
         out += [source[at:start], new.encode()]
         at = end
@@ -59,6 +61,10 @@ def edits_for(text: str, found: Sequence[Name], here: RegionName) -> list[Edit]:
         if match is None:
             raise _unspliceable(name.table)
         edits.append((name.offset, match.end(), str(abroad(name.table, here))))
+        if name.columns:
+            alias = _ALIAS.match(source, match.end())
+            end = alias.end() if alias else match.end()
+            edits.append((end, end, f" ({', '.join(map(quote_identifier, name.columns))})"))
     return edits
 
 
@@ -74,7 +80,7 @@ def for_abroad(text: str, found: Sequence[Name], here: RegionName) -> str:
 
 def verify(text: str, changed: str, found: Sequence[Name], here: RegionName) -> None:
     """Raises 0A000 unless `changed` is `text` but for the replaced names."""
-    expected = {name.offset: abroad(name.table, here) for name in found}
+    expected = _expected(found, here)
     try:
         before, after = parse(text), parse(changed)
         same = len(before) == len(after) and all(
@@ -100,7 +106,7 @@ def verify_rows(
 ) -> None:
     """Raises 0A000 unless `changed` is the INSERT of `text` with only the `kept` rows, its parameters renumbered and
     its names replaced."""
-    expected = {name.offset: abroad(name.table, here) for name in found}
+    expected = _expected(found, here)
     (before,), (after,) = parse(text), parse(changed)
     select = before.body["selectStmt"]["SelectStmt"]
     select["valuesLists"] = [row for i, row in enumerate(select["valuesLists"]) if i in kept]
@@ -109,6 +115,14 @@ def verify_rows(
             body["number"] = numbers.get(body.get("number", 0), 0)
     if not _same(before.body, after.body, expected):
         raise _unspliceable(found[0].table if found else QualifiedName("", "rows"))
+
+
+Expected = Mapping[int, tuple[QualifiedName, tuple[str, ...]]]
+"""By the byte offset of a name: what must stand there, and the columns listed behind it."""
+
+
+def _expected(found: Sequence[Name], here: RegionName) -> Expected:
+    return {name.offset: (abroad(name.table, here), name.columns) for name in found}
 
 
 _PLACES = frozenset(
@@ -120,14 +134,14 @@ _PLACES = frozenset(
 _NAME_FIELDS = frozenset({"catalogname", "schemaname", "relname"})
 
 
-def _same(a: Any, b: Any, expected: Mapping[int, QualifiedName]) -> bool:
+def _same(a: Any, b: Any, expected: Expected) -> bool:
     if type(a) is dict:
         if type(b) is not dict:
             return False
         skip: frozenset[str] = _PLACES
         place = a.get("location", 0)
         if place in expected:
-            name = expected[place]
+            name, _ = expected[place]
             if "relname" in a:
                 if (b.get("schemaname"), b.get("relname")) != tuple(name) or "catalogname" in b:
                     return False
@@ -139,6 +153,11 @@ def _same(a: Any, b: Any, expected: Mapping[int, QualifiedName]) -> bool:
                 if tuple(here[:2]) != tuple(name) or b["fields"][2:] != rest:
                     return False
                 return len(here) == (2 if star else 3)
+        relation = a.get("relation")
+        if type(relation) is dict and (listed := expected.get(relation.get("location", 0), (None, ()))[1]):
+            if _column_list(b) != listed or _column_list(a):
+                return False
+            skip = _PLACES | {"cols", "attlist"}
         for key, value in a.items():
             if key not in skip and (key not in b or not _same(value, b[key], expected)):
                 return False
@@ -146,6 +165,13 @@ def _same(a: Any, b: Any, expected: Mapping[int, QualifiedName]) -> bool:
     if type(a) is list:
         return type(b) is list and len(a) == len(b) and all(map(_same, a, b, [expected] * len(a)))
     return bool(a == b)
+
+
+def _column_list(body: Any) -> tuple[str, ...]:
+    """The columns that an INSERT or a COPY lists."""
+    if "cols" in body:
+        return tuple(c["ResTarget"]["name"] for c in body["cols"])
+    return names(body.get("attlist", []))
 
 
 def _unspliceable(table: QualifiedName) -> DomicileError:

@@ -9,27 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...catalog.names import quote_identifier
 from ...catalog.snapshot import Catalog
 from .. import functions
 from ..plan import Finish, StrategyName
 from ..refusal import Decline
 from ..resolve import Facts
 from ..splice import Name
-from .order import check_comparable, sort_keys, target_of
+from .order import by_node, by_place, check_comparable, sort_keys, target_of
 from .tree import (
+    ROWS,
     Parameters,
     Types,
     ast,
     carried,
     check_limits,
     column_name,
+    copy_limits,
     enums,
     expanded,
     expression,
     fragments,
-    limit_clauses,
     parsed,
+    printed,
+    row_column,
     rows_from,
     select,
     transform,
@@ -54,7 +56,6 @@ class _Combination:
         self.statement: Any = select(sql)
         self.columns: list[Any] = []  #: what the fragments select
         self.groups: list[Any] = []  #: the first of them: what is grouped by
-        self.parameters = Parameters()
 
     def finish(self, catalog: Catalog, found: Sequence[Name]) -> Finish:
         statement = self.statement
@@ -80,28 +81,35 @@ class _Combination:
         having = self.rewritten(statement.havingClause) if statement.havingClause is not None else None
         order = []
         for key in keys:
-            if distinct and (key.target is None or key.collated):
+            if distinct and (key.target is None or key.collation is not None):
                 raise Decline("ORDER BY of SELECT DISTINCT sorts by what it does not select")
-            order.append((self.rewritten(key.node) if key.target is None else rewritten[key.target], key.suffix))
+            if key.target is not None and key.collation is None:
+                order.append(by_place(key, key.target + 1))
+            else:
+                node = self.rewritten(key.node if key.target is None else targets[key.target].val)
+                if isinstance(node, ast.A_Const | ast.ParamRef):
+                    raise Decline("ORDER BY a constant")
+                order.append(by_node(key, node))
         if not self.columns:
             raise Decline("nothing is added up")
-        self.parameters.width = width = len(self.columns)
-        write = self.written
-        final = "SELECT DISTINCT " if distinct else "SELECT "
-        final += ", ".join(f"{write(n)} AS {quote_identifier(name)}" for n, name in zip(rewritten, names, strict=True))
-        final += f" FROM {rows_from(width)}"
+        parameters = Parameters(len(self.columns))
+        final = rows_from(len(self.columns))
+        final.targetList = tuple(
+            ast.ResTarget(name=name, val=parameters.renumbered(node))
+            for name, node in zip(names, rewritten, strict=True)
+        )
+        final.distinctClause = statement.distinctClause
         if grouped and self.groups:
-            final += f" GROUP BY {', '.join(f'c{i}' for i in range(1, len(self.groups) + 1))}"
-        final += f" HAVING {write(having)}" if having is not None else ""
-        if order:
-            final += " ORDER BY " + ", ".join(f"{self.sorted_by(n, suffix)}" for n, suffix in order)
-        final += limit_clauses(statement, self.parameters)
+            final.groupClause = tuple(row_column(i) for i in range(1, len(self.groups) + 1))
+        final.havingClause = parameters.renumbered(having)
+        final.sortClause = parameters.renumbered(order) or None
+        copy_limits(statement, final, parameters)
         return Finish(
             StrategyName.COMBINE,
             fragments(self.fragment(grouped), self.sql, catalog, found),
-            width,
-            final,
-            tuple(self.parameters.needed),
+            len(self.columns),
+            printed(final),
+            tuple(parameters.needed),
         )
 
     def fragment(self, grouped: bool) -> Any:
@@ -119,17 +127,8 @@ class _Combination:
         return statement
 
     def check_travels(self, node: Any) -> None:
-        if carried(node, self.types)[1] != "{}":
-            raise Decline("grouping by an array, or its least or greatest,")
-
-    def written(self, node: Any) -> str:
-        return expression(self.parameters.renumbered(node))
-
-    def sorted_by(self, node: Any, suffix: str) -> str:
-        # a bare number would be a position, a constant an error
-        if isinstance(node, ast.A_Const | ast.ParamRef):
-            raise Decline("ORDER BY a constant")
-        return f"({self.written(node)}){suffix}"
+        if carried(node, self.types)[1] is not None:
+            raise Decline("grouping by an array, or its least or greatest")
 
     def grouped_by(self, targets: Sequence[Any]) -> list[Any]:
         groups: list[Any] = []
@@ -164,7 +163,7 @@ class _Combination:
 
     def change(self, node: Any) -> Any:
         if node in self.groups and not isinstance(node, ast.String):
-            return _column(self.groups.index(node) + 1)
+            return row_column(self.groups.index(node) + 1)
         if isinstance(node, ast.GroupingFunc):
             raise Decline("GROUPING")
         if isinstance(node, ast.SubLink):
@@ -181,9 +180,9 @@ class _Combination:
     def partial(self, node: Any) -> str:
         """The name of the fragments' column that holds a partial result."""
         if node in self.columns[len(self.groups) :]:
-            return f"c{self.columns.index(node, len(self.groups)) + 1}"
+            return f"{ROWS}.c{self.columns.index(node, len(self.groups)) + 1}"
         self.columns.append(node)
-        return f"c{len(self.columns)}"
+        return f"{ROWS}.c{len(self.columns)}"
 
     def aggregate(self, node: Any) -> Any:
         name = str(node.funcname[-1].sval)
@@ -240,7 +239,3 @@ def _called(node: Any, name: str, argument: Any) -> Any:
     """The aggregate call with another function and argument, its FILTER kept."""
     kept = {n: getattr(node, n) for n in node}
     return ast.FuncCall(**{**kept, "funcname": (ast.String("pg_catalog"), ast.String(name)), "args": (argument,)})
-
-
-def _column(number: int) -> Any:
-    return ast.ColumnRef(fields=(ast.String(f"c{number}"),))

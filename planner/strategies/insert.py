@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...catalog.names import QualifiedName, RegionName, quote_identifier
 from ...catalog.snapshot import Catalog, KeyKind, Table
 from ...catalog.snapshot import Column as Declared
-from ..keys import Anchor, anchors, base_type, constant, fits, show
+from ..keys import Anchor, Fixed, anchors, base_type, constant, fits, show
 from ..parse import Node, only, scan
 from ..plan import Fragment, Key, KeySource, Literal, Plan, Probe
 from ..refusal import refusal
@@ -127,6 +127,29 @@ def values_rows(body: Node) -> list[list[Node]] | None:
     return [only(row)[1].get("items", []) for row in select["valuesLists"]]
 
 
+def listed_columns(body: Node, table: Table) -> tuple[str, ...]:
+    """The columns to be named abroad for an INSERT that names none: a region may have them in another order.
+
+    () where they are named, or none is filled. Raises 0A000 where it can't be told how many are meant.
+    """
+    if "cols" in body or "selectStmt" not in body:
+        return ()
+    select = body["selectStmt"]["SelectStmt"]
+    while "larg" in select:
+        select = select["larg"]
+    if "valuesLists" in select:
+        count = len(only(select["valuesLists"][0])[1].get("items", []))
+    else:
+        targets = [t["ResTarget"].get("val", {}) for t in select.get("targetList", ())]
+        if any("A_Star" in only(t)[1].get("fields", [{}])[-1] for t in targets):
+            raise refusal(
+                f"the columns of {table.name.name} that this INSERT fills are not named",
+                hint="Name them: INSERT INTO … (a, b, …) SELECT …",
+            )
+        count = len(targets)
+    return tuple(c.name for c in table.columns[:count])
+
+
 def probe_texts(catalog: Catalog, parent: QualifiedName, columns: Sequence[str]) -> dict[RegionName, str]:
     """For each region, the query that answers one row where the parent row lives: $1… are the parent's key."""
     condition = " AND ".join(f"{quote_identifier(c)} = ${i}" for i, c in enumerate(columns, 1))
@@ -204,11 +227,17 @@ def _fragment(text: str, detail: InsertText, region: RegionName, homes: Sequence
         start = 0 if outside else spans[at][0]
         edit = (offset - start, offset - start + 1 + len(str(number)), new)
         (edits if outside else within[at]).append(edit)
+    if region != detail.here:
+        at = 0
+        for start, end, new in sorted(edits_for(text, detail.found, detail.here)):
+            while at < len(spans) and spans[at][1] <= start:
+                at += 1
+            if start < first or start >= last:
+                edits.append((start, end, new))
+            elif at < len(spans) and spans[at][0] <= start:
+                within[at].append((start - spans[at][0], end - spans[at][0], new))
     rows = [splice(source[a:b].decode(), inner) for (a, b), inner in zip(spans, within, strict=True)]
     edits.append((first, last, ", ".join(rows)))
-    if region != detail.here:
-        renamed = edits_for(text, detail.found, detail.here)
-        edits += [edit for edit in renamed if edit[0] < first or edit[0] >= last]
     changed = splice(text, edits)
     verify_rows(text, changed, kept, numbers, detail.found if region != detail.here else (), detail.here)
     return Fragment(region, changed, tuple(sorted(numbers, key=lambda n: numbers[n])))
@@ -216,7 +245,7 @@ def _fragment(text: str, detail: InsertText, region: RegionName, homes: Sequence
 
 def constant_key(
     body: Node, target: Source, catalog: Catalog, facts: Facts
-) -> tuple[list[tuple[Column, tuple[KeySource, ...]]], list[tuple[Column, Column]]] | None:
+) -> tuple[list[Fixed], list[tuple[Column, Column]]] | None:
     """What is known of the rows that INSERT … SELECT makes: columns that are a constant, columns that are another
     table's. None where no residency key of the target is among them."""
     table = target.table
@@ -233,7 +262,7 @@ def constant_key(
         cells = [t["ResTarget"].get("val", {}) for t in select.get("targetList", ())]
     if sub is None or "larg" in select:
         return None
-    fixed: list[tuple[Column, tuple[KeySource, ...]]] = []
+    fixed: list[Fixed] = []
     equal: list[tuple[Column, Column]] = []
     for column, cell in zip(columns, cells, strict=False):
         declared = table.column(column)
@@ -244,7 +273,7 @@ def constant_key(
         if declared is None:
             continue
         if found is not None and fits(declared.type_name, found):
-            fixed.append(((target.index, column), (found.source,)))
+            fixed.append(Fixed((target.index, column), (found.source,)))
         elif kind == "ColumnRef" and plain(sub):
             owner = column_of(sub, value)
             theirs = owner[0].table.column(owner[1]) if owner is not None and owner[0].table is not None else None
@@ -254,7 +283,12 @@ def constant_key(
                 and base_type(theirs.type_name) == base_type(declared.type_name)
             ):
                 equal.append(((target.index, column), (owner[0].index, owner[1])))
-    known = {c for (_, c), _ in fixed} | {c for (_, c), _ in equal}
+    key = table.key
+    if key is not None and key.kind is KeyKind.ID and not set(key.columns) & set(columns):
+        # the default makes the ids where it runs; `number` of this region stands for them
+        number = next(r.number for r in catalog.regions.values() if r.name == catalog.here)
+        fixed.append(Fixed((target.index, key.columns[0]), (Literal(str(number), False),)))
+    known = {f.column[1] for f in fixed} | {c for (_, c), _ in equal}
     if not any(all(c in known for c in anchor.columns) for anchor in anchors(catalog, table)):
         return None
     return fixed, equal

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...catalog.names import quote_identifier
 from ...catalog.snapshot import Catalog
 from ..plan import Finish, StrategyName
 from ..refusal import Decline
 from ..resolve import Facts
 from ..splice import Name
-from .order import sort_item, sort_keys
+from .order import by_node, by_place, sort_keys
 from .tree import (
+    ROWS,
     Parameters,
     Types,
     ast,
     carried,
     check_limits,
     column_name,
+    copy_limits,
     enums,
     expanded,
     fragments,
-    limit_clauses,
+    parsed,
+    printed,
     pushed_limit,
+    row_column,
     rows_from,
     select,
 )
@@ -43,34 +46,31 @@ def merge(sql: str, catalog: Catalog, facts: Facts, found: Sequence[Name]) -> Fi
     targets = expanded(statement, facts)
     names = [column_name(t) for t in targets]
     carriers = [carried(t.val, types) for t in targets]
-    keys = sort_keys(statement, targets, types)
-    items: list[Any] = []
-    columns, order = [ast.ResTarget(val=node) for node, _ in carriers], []
-    for item, key in zip(statement.sortClause or (), keys, strict=True):
+    columns = [ast.ResTarget(val=node) for node, _ in carriers]
+    there, here = [], []  # ORDER BY of the fragments and of the final statement
+    for key in sort_keys(statement, targets, types):
         place = key.target
-        if place is None or carriers[place][1] != "{}":
+        if place is None or carriers[place][1] is not None:
             node = key.node if place is None else targets[place].val
-            if isinstance(node, ast.ParamRef | ast.A_ArrayExpr):
+            if isinstance(node, ast.ParamRef | ast.A_ArrayExpr) or carried(node, types)[1] is not None:
                 raise Decline("ORDER BY a parameter or an array")
-            if carried(node, types)[1] != "{}":
-                raise Decline("ORDER BY an array")
             place = len(columns)
             columns.append(ast.ResTarget(val=node))
-        order.append(f"c{place + 1}{key.suffix}")
-        items.append(sort_item(item, None if key.collated else place))
-    limit = pushed_limit(statement)
-    parameters = Parameters()
-    parameters.width = len(columns)
-    shown = (around.format(f"c{i}") for i, (_, around) in enumerate(carriers, 1))
-    final = f"SELECT {', '.join(f'{c} AS {quote_identifier(n)}' for c, n in zip(shown, names, strict=True))}"
-    final += f" FROM {rows_from(len(columns))}"
-    final += f" ORDER BY {', '.join(order)}" if order else ""
-    final += limit_clauses(statement, parameters)
+        there.append(by_place(key, place + 1) if key.collation is None else key.item)
+        here.append(by_node(key, row_column(place + 1)))
+    parameters = Parameters(len(columns))
+    final = rows_from(len(columns))
+    final.targetList = tuple(
+        ast.ResTarget(name=name, val=row_column(i) if cast is None else parsed(f"{ROWS}.c{i}::{cast}"))
+        for i, (name, (_, cast)) in enumerate(zip(names, carriers, strict=True), 1)
+    )
+    final.sortClause = tuple(here) or None
+    copy_limits(statement, final, parameters)
     statement.targetList = tuple(columns)
-    statement.sortClause = tuple(items) or None
+    statement.sortClause = tuple(there) or None
+    statement.limitCount = pushed_limit(statement)
     statement.limitOffset = None
-    statement.limitCount = limit
-    if limit is None:
+    if statement.limitCount is None:
         # nothing is cut, so nothing need be sorted there
         statement.sortClause = None
         statement.limitOption = enums.LimitOption.LIMIT_OPTION_DEFAULT
@@ -78,6 +78,6 @@ def merge(sql: str, catalog: Catalog, facts: Facts, found: Sequence[Name]) -> Fi
         StrategyName.MERGE,
         fragments(statement, sql, catalog, found),
         len(columns),
-        final,
+        printed(final),
         tuple(parameters.needed),
     )

@@ -13,16 +13,9 @@ class SortKey(NamedTuple):
     """One key of ORDER BY: the target it is (from 0), or an expression of its own, and how it is sorted."""
 
     target: int | None
-    node: Any
-    suffix: str  #: ` COLLATE "x" DESC NULLS LAST`
-    collated: bool
-
-
-_DIRECTIONS = {enums.SortByDir.SORTBY_ASC: " ASC", enums.SortByDir.SORTBY_DESC: " DESC"}
-_NULLS = {
-    enums.SortByNulls.SORTBY_NULLS_FIRST: " NULLS FIRST",
-    enums.SortByNulls.SORTBY_NULLS_LAST: " NULLS LAST",
-}
+    node: Any  #: without its COLLATE
+    collation: Any  #: its CollateClause's name, or None
+    item: Any  #: the SortBy node that it came from
 
 
 def sort_keys(statement: Any, targets: Sequence[Any], types: Types) -> list[SortKey]:
@@ -33,23 +26,28 @@ def sort_keys(statement: Any, targets: Sequence[Any], types: Types) -> list[Sort
 def _sort_key(item: Any, targets: Sequence[Any], types: Types) -> SortKey:
     if item.sortby_dir == enums.SortByDir.SORTBY_USING:
         raise Decline("ORDER BY … USING an operator")
-    suffix = _DIRECTIONS.get(item.sortby_dir, "") + _NULLS.get(item.sortby_nulls, "")
-    node, collation = item.node, ""
+    node, collation = item.node, None
     place = target_of(node, targets, aliases_first=True)
     if place is None and isinstance(node, ast.CollateClause):
-        collation = " COLLATE " + ".".join('"' + c.sval.replace('"', '""') + '"' for c in node.collname)
-        node = node.arg
+        node, collation = node.arg, node.collname
         place = target_of(node, targets, aliases_first=False)
-    check_comparable(targets[place].val if place is not None else node, types, bool(collation))
-    return SortKey(place, node, collation + suffix, bool(collation))
+    check_comparable(targets[place].val if place is not None else node, types, collation is not None)
+    return SortKey(place, node, collation, item)
 
 
-def sort_item(item: Any, place: int | None) -> Any:
-    """The key for a fragment: by the column's place where it has one, for names may mean something else there."""
-    if place is None:
-        return item
-    kept = {n: getattr(item, n) for n in item}
-    return ast.SortBy(**{**kept, "node": ast.A_Const(isnull=False, val=ast.Integer(ival=place + 1))})
+def by_place(key: SortKey, place: int) -> Any:
+    """The key as a position of the select list, from 1: in a fragment a name may mean something else."""
+    return _sorted_by(key, ast.A_Const(isnull=False, val=ast.Integer(ival=place)))
+
+
+def by_node(key: SortKey, node: Any) -> Any:
+    """The key as an expression, under its own collation."""
+    return _sorted_by(key, node if key.collation is None else ast.CollateClause(arg=node, collname=key.collation))
+
+
+def _sorted_by(key: SortKey, node: Any) -> Any:
+    kept = {n: getattr(key.item, n) for n in key.item}
+    return ast.SortBy(**{**kept, "node": node})
 
 
 def target_of(node: Any, targets: Sequence[Any], aliases_first: bool) -> int | None:
@@ -74,7 +72,7 @@ def target_of(node: Any, targets: Sequence[Any], aliases_first: bool) -> int | N
 
 def check_comparable(node: Any, types: Types, collated: bool = False) -> None:
     """Raises Decline where two regions, or the final statement, may compare the values differently."""
-    while isinstance(node, ast.CollateClause):
+    if isinstance(node, ast.CollateClause):
         return
     column = types.column(node)
     if column is not None and not column.deterministic and not collated:

@@ -128,21 +128,26 @@ def fragments(statement: Any, sql: str, catalog: Catalog, found: Sequence[Name])
     return {catalog.here: here, **dict.fromkeys(catalog.others(), other)}
 
 
-def rows_from(width: int) -> str:
-    """`unnest($1, $2) AS domicile_rows(c1, c2)`"""
+def rows_from(width: int) -> Any:
+    """`SELECT NULL FROM unnest($1, $2) AS domicile_rows(c1, c2)`, to be filled in."""
     if width > COLUMNS_MAX:
         raise Decline(f"it would need {width} columns, more than {COLUMNS_MAX}")
     parameters = ", ".join(f"${i}" for i in range(1, width + 1))
     columns = ", ".join(f"c{i}" for i in range(1, width + 1))
-    return f"unnest({parameters}) AS {ROWS}({columns})"
+    return parse_tree(f"SELECT NULL FROM unnest({parameters}) AS {ROWS}({columns})")[0].stmt
+
+
+def row_column(number: int) -> Any:
+    """`domicile_rows.c1` for 1: qualified, for the client may have called a column of its result c1."""
+    return ast.ColumnRef(fields=(ast.String(ROWS), ast.String(f"c{number}")))
 
 
 class Parameters:
     """The client's parameters that the final statement needs: they follow those of the rows' columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        self.width = width
         self.needed: list[int] = []
-        self.width = 0  #: set before the texts are written
 
     def renumbered(self, node: Any) -> Any:
         """A copy of the tree with the client's parameters numbered as the final statement has them."""
@@ -196,18 +201,13 @@ def _as_numeric(node: Any) -> str:
     return f"({expression(node)})::bigint::numeric"
 
 
-def limit_clauses(statement: Any, parameters: Parameters) -> str:
-    """` LIMIT … OFFSET …` of the final statement, as the client wrote them."""
-    text = ""
+def copy_limits(statement: Any, final: Any, parameters: Parameters) -> None:
+    """Gives the final statement the client's LIMIT and OFFSET."""
+    final.limitOption = statement.limitOption
     if statement.limitCount is not None:
-        count = expression(parameters.renumbered(statement.limitCount))
-        if statement.limitOption == enums.LimitOption.LIMIT_OPTION_WITH_TIES:
-            text += f" FETCH FIRST ({count}) ROWS WITH TIES"
-        else:
-            text += f" LIMIT ({count})"
+        final.limitCount = parameters.renumbered(statement.limitCount)
     if statement.limitOffset is not None:
-        text += f" OFFSET ({expression(parameters.renumbered(statement.limitOffset))})"
-    return text
+        final.limitOffset = parameters.renumbered(statement.limitOffset)
 
 
 # --- names and types ----------------------------------------------------------------------------------------------
@@ -323,8 +323,8 @@ def _star(top: Scope, parts: list[str]) -> Iterator[tuple[list[str], str]]:
         yield from (([source.name], column) for column in source.columns)
 
 
-def carried(node: Any, types: Types) -> tuple[Any, str]:
-    """What a fragment selects for the node, and what the final statement writes around that column (`{}`).
+def carried(node: Any, types: Types) -> tuple[Any, str | None]:
+    """What a fragment selects for the node, and the type to which the final statement casts that column, if any.
 
     Arrays travel as text, for unnest would flatten arrays of them. Raises Decline for an array whose type is not known.
     """
@@ -332,10 +332,10 @@ def carried(node: Any, types: Types) -> tuple[Any, str]:
     if known is not None and known.endswith("[]"):
         cast = parsed("NULL::pg_catalog.text")
         cast.arg = node
-        return cast, f"({{}})::{known}"
+        return cast, known
     if isinstance(node, ast.A_ArrayExpr):
         raise Decline("an array of a type that is not known", "Cast it: (ARRAY[…])::text[].")
-    return node, "{}"
+    return node, None
 
 
 _NUMERIC_ORDER = ("smallint", "integer", "bigint", "numeric", "real", "double precision")

@@ -11,7 +11,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT count(*) FROM customers
 eu> SELECT count(*) FROM to_us.customers
-final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count" FROM unnest($1) AS domicile_rows(c1)
+final []> SELECT CAST(COALESCE(pg_catalog.sum(domicile_rows.c1), 0) AS bigint) AS count FROM unnest($1) AS domicile_rows (c1)
 
 plan expect=combine
 select count(*), count(email) filter (where tier > 1), sum(tier), avg(tier), min(name), max(born) from customers
@@ -26,7 +26,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT count(*), count(email) FILTER (WHERE tier > 1), sum(tier), pg_catalog.sum(tier), pg_catalog.count(tier), min(name), max(born) FROM customers
 eu> SELECT count(*), count(email) FILTER (WHERE tier > 1), sum(tier), pg_catalog.sum(tier), pg_catalog.count(tier), min(name), max(born) FROM to_us.customers
-final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) AS "count", CAST(pg_catalog.sum(c3) AS bigint) AS "sum", pg_catalog.sum(c4) / NULLIF(pg_catalog.sum(c5), 0) AS "avg", pg_catalog.min(c6) AS "min", pg_catalog.max(c7) AS "max" FROM unnest($1, $2, $3, $4, $5, $6, $7) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7)
+final []> SELECT CAST(COALESCE(pg_catalog.sum(domicile_rows.c1), 0) AS bigint) AS count, CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) AS count, CAST(pg_catalog.sum(domicile_rows.c3) AS bigint) AS sum, pg_catalog.sum(domicile_rows.c4) / NULLIF(pg_catalog.sum(domicile_rows.c5), 0) AS avg, pg_catalog.min(domicile_rows.c6) AS min, pg_catalog.max(domicile_rows.c7) AS max FROM unnest($1, $2, $3, $4, $5, $6, $7) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7)
 
 plan expect=combine
 select country, count(*) as n, sum(balance) from customers group by country having count(*) > 10 order by n desc limit 3
@@ -41,7 +41,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT country, count(*), sum(balance) FROM customers GROUP BY 1
 eu> SELECT country, count(*), sum(balance) FROM to_us.customers GROUP BY 1
-final []> SELECT c1 AS "country", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) AS "n", pg_catalog.sum(c3) AS "sum" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) GROUP BY c1 HAVING CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) > 10 ORDER BY (CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint)) DESC LIMIT (3)
+final []> SELECT domicile_rows.c1 AS country, CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) AS n, pg_catalog.sum(domicile_rows.c3) AS sum FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) GROUP BY domicile_rows.c1 HAVING CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) > 10 ORDER BY 2 DESC LIMIT 3
 
 plan expect=combine
 select date_trunc('month', o.placed) as month, c.tier, sum(o.total) / count(*) as mean, avg(o.total) from customers c join orders o on o.customer_id = c.id group by 1, 2 order by 1, 2
@@ -56,7 +56,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT date_trunc('month', o.placed), c.tier, sum(o.total), count(*), pg_catalog.sum(o.total), pg_catalog.count(o.total) FROM customers AS c INNER JOIN orders AS o ON o.customer_id = c.id GROUP BY 1, 2
 eu> SELECT date_trunc('month', o.placed), c.tier, sum(o.total), count(*), pg_catalog.sum(o.total), pg_catalog.count(o.total) FROM to_us.customers AS c INNER JOIN to_us.orders AS o ON o.customer_id = c.id GROUP BY 1, 2
-final []> SELECT c1 AS "month", c2 AS "tier", pg_catalog.sum(c3) / CAST(COALESCE(pg_catalog.sum(c4), 0) AS bigint) AS "mean", pg_catalog.sum(c5) / NULLIF(pg_catalog.sum(c6), 0) AS "avg" FROM unnest($1, $2, $3, $4, $5, $6) AS domicile_rows(c1, c2, c3, c4, c5, c6) GROUP BY c1, c2 ORDER BY (c1), (c2)
+final []> SELECT domicile_rows.c1 AS month, domicile_rows.c2 AS tier, pg_catalog.sum(domicile_rows.c3) / CAST(COALESCE(pg_catalog.sum(domicile_rows.c4), 0) AS bigint) AS mean, pg_catalog.sum(domicile_rows.c5) / NULLIF(pg_catalog.sum(domicile_rows.c6), 0) AS avg FROM unnest($1, $2, $3, $4, $5, $6) AS domicile_rows (c1, c2, c3, c4, c5, c6) GROUP BY domicile_rows.c1, domicile_rows.c2 ORDER BY 1, 2
 
 plan expect=combine $1=day $2=5
 select date_trunc($1, placed), count(*) + $2 from orders group by date_trunc($1, placed) having count(*) > $3 order by 1 limit $4
@@ -71,7 +71,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT date_trunc($1, placed), count(*) FROM orders GROUP BY 1
 eu> SELECT date_trunc($1, placed), count(*) FROM to_us.orders GROUP BY 1
-final [2, 3, 4]> SELECT c1 AS "date_trunc", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) + $3 AS "?column?" FROM unnest($1, $2) AS domicile_rows(c1, c2) GROUP BY c1 HAVING CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) > $4 ORDER BY (c1) LIMIT ($5)
+final [2, 3, 4]> SELECT domicile_rows.c1 AS date_trunc, CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) + $3 AS "?column?" FROM unnest($1, $2) AS domicile_rows (c1, c2) GROUP BY domicile_rows.c1 HAVING CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) > $4 ORDER BY 1 LIMIT $5
 
 plan expect=combine
 select distinct country, tier from customers order by tier desc limit 5
@@ -86,7 +86,7 @@ Domicile: combine
   Declined: merge: DISTINCT or GROUP BY gathers rows of all regions
 here> SELECT DISTINCT country, tier FROM customers
 eu> SELECT DISTINCT country, tier FROM to_us.customers
-final []> SELECT DISTINCT c1 AS "country", c2 AS "tier" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY (c2) DESC LIMIT (5)
+final []> SELECT DISTINCT domicile_rows.c1 AS country, domicile_rows.c2 AS tier FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY 2 DESC LIMIT 5
 
 plan expect=combine
 select count(*) + 1, coalesce(sum(tier), 0), max(id) from customers where active
@@ -101,7 +101,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT count(*), sum(tier), max(id) FROM customers WHERE active
 eu> SELECT count(*), sum(tier), max(id) FROM to_us.customers WHERE active
-final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) + 1 AS "?column?", COALESCE(CAST(pg_catalog.sum(c2) AS bigint), 0) AS "coalesce", pg_catalog.max(c3) AS "max" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3)
+final []> SELECT CAST(COALESCE(pg_catalog.sum(domicile_rows.c1), 0) AS bigint) + 1 AS "?column?", COALESCE(CAST(pg_catalog.sum(domicile_rows.c2) AS bigint), 0) AS coalesce, pg_catalog.max(domicile_rows.c3) AS max FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3)
 
 plan expect=combine
 select avg(score), sum(score), avg(tier::real), bool_and(active), every(active), bit_or(tier) from customers
@@ -116,7 +116,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT pg_catalog.sum(score), pg_catalog.count(score), sum(score), pg_catalog.sum(CAST(CAST(tier AS real) AS double precision)), pg_catalog.count(CAST(tier AS real)), bool_and(active), every(active), bit_or(tier) FROM customers
 eu> SELECT pg_catalog.sum(score), pg_catalog.count(score), sum(score), pg_catalog.sum(CAST(CAST(tier AS real) AS double precision)), pg_catalog.count(CAST(tier AS real)), bool_and(active), every(active), bit_or(tier) FROM to_us.customers
-final []> SELECT pg_catalog.sum(c1) / CAST(NULLIF(pg_catalog.sum(c2), 0) AS double precision) AS "avg", pg_catalog.sum(c3) AS "sum", pg_catalog.sum(c4) / CAST(NULLIF(pg_catalog.sum(c5), 0) AS double precision) AS "avg", pg_catalog.bool_and(c6) AS "bool_and", pg_catalog.every(c7) AS "every", pg_catalog.bit_or(c8) AS "bit_or" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8)
+final []> SELECT pg_catalog.sum(domicile_rows.c1) / CAST(NULLIF(pg_catalog.sum(domicile_rows.c2), 0) AS double precision) AS avg, pg_catalog.sum(domicile_rows.c3) AS sum, pg_catalog.sum(domicile_rows.c4) / CAST(NULLIF(pg_catalog.sum(domicile_rows.c5), 0) AS double precision) AS avg, pg_catalog.bool_and(domicile_rows.c6) AS bool_and, pg_catalog.every(domicile_rows.c7) AS every, pg_catalog.bit_or(domicile_rows.c8) AS bit_or FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7, c8)
 
 plan expect=combine
 select sum(total * items), sum(items), sum(case when status = 'new' then 1 else 0 end) from orders
@@ -131,7 +131,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT sum(total * items), sum(items), sum(CASE WHEN status = 'new' THEN 1 ELSE 0 END) FROM orders
 eu> SELECT sum(total * items), sum(items), sum(CASE WHEN status = 'new' THEN 1 ELSE 0 END) FROM to_us.orders
-final []> SELECT pg_catalog.sum(c1) AS "sum", CAST(pg_catalog.sum(c2) AS bigint) AS "sum", CAST(pg_catalog.sum(c3) AS bigint) AS "sum" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3)
+final []> SELECT pg_catalog.sum(domicile_rows.c1) AS sum, CAST(pg_catalog.sum(domicile_rows.c2) AS bigint) AS sum, CAST(pg_catalog.sum(domicile_rows.c3) AS bigint) AS sum FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3)
 
 plan expect=combine
 select country from customers group by country
@@ -146,7 +146,7 @@ Domicile: combine
   Declined: merge: DISTINCT or GROUP BY gathers rows of all regions
 here> SELECT country FROM customers GROUP BY 1
 eu> SELECT country FROM to_us.customers GROUP BY 1
-final []> SELECT c1 AS "country" FROM unnest($1) AS domicile_rows(c1) GROUP BY c1
+final []> SELECT domicile_rows.c1 AS country FROM unnest($1) AS domicile_rows (c1) GROUP BY domicile_rows.c1
 
 plan expect=combine
 select case when tier > 2 then 'a' else 'b' end as class, count(*) from customers group by class
@@ -161,7 +161,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT CASE WHEN tier > 2 THEN 'a' ELSE 'b' END, count(*) FROM customers GROUP BY 1
 eu> SELECT CASE WHEN tier > 2 THEN 'a' ELSE 'b' END, count(*) FROM to_us.customers GROUP BY 1
-final []> SELECT c1 AS "class", CAST(COALESCE(pg_catalog.sum(c2), 0) AS bigint) AS "count" FROM unnest($1, $2) AS domicile_rows(c1, c2) GROUP BY c1
+final []> SELECT domicile_rows.c1 AS class, CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) AS count FROM unnest($1, $2) AS domicile_rows (c1, c2) GROUP BY domicile_rows.c1
 
 plan expect=combine
 select p.name, sum(i.quantity * i.price) from order_items i join products p on p.id = i.product_id group by p.name order by sum(i.quantity * i.price) desc limit 10
@@ -176,7 +176,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT p.name, sum(i.quantity * i.price) FROM order_items AS i INNER JOIN products AS p ON p.id = i.product_id GROUP BY 1
 eu> SELECT p.name, sum(i.quantity * i.price) FROM to_us.order_items AS i INNER JOIN to_us.products AS p ON p.id = i.product_id GROUP BY 1
-final []> SELECT c1 AS "name", pg_catalog.sum(c2) AS "sum" FROM unnest($1, $2) AS domicile_rows(c1, c2) GROUP BY c1 ORDER BY (pg_catalog.sum(c2)) DESC LIMIT (10)
+final []> SELECT domicile_rows.c1 AS name, pg_catalog.sum(domicile_rows.c2) AS sum FROM unnest($1, $2) AS domicile_rows (c1, c2) GROUP BY domicile_rows.c1 ORDER BY 2 DESC LIMIT 10
 
 plan expect=combine
 select count(*) from customers where country in ('DE', 'US')
@@ -191,7 +191,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT count(*) FROM customers WHERE country IN ('DE', 'US')
 eu> SELECT count(*) FROM to_us.customers WHERE country IN ('DE', 'US')
-final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count" FROM unnest($1) AS domicile_rows(c1)
+final []> SELECT CAST(COALESCE(pg_catalog.sum(domicile_rows.c1), 0) AS bigint) AS count FROM unnest($1) AS domicile_rows (c1)
 
 # Don't: one region answers by itself
 plan expect=route

@@ -62,7 +62,7 @@ Domicile: combine
   Declined: merge: an aggregate or a window function sees rows of all regions
 here> SELECT count(*) FROM orders WHERE customer_id = 42
 eu> SELECT count(*) FROM to_us.orders WHERE customer_id = 42
-final []> SELECT CAST(COALESCE(pg_catalog.sum(c1), 0) AS bigint) AS "count" FROM unnest($1) AS domicile_rows(c1)
+final []> SELECT CAST(COALESCE(pg_catalog.sum(domicile_rows.c1), 0) AS bigint) AS count FROM unnest($1) AS domicile_rows (c1)
 
 # Don't: several values may live in several regions
 plan expect=append

@@ -10,7 +10,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM customers ORDER BY 2 LIMIT 5
 eu> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM to_us.customers ORDER BY 2 LIMIT 5
-final []> SELECT c1 AS "id", c2 AS "name", c3 AS "email", c4 AS "country", c5 AS "tier", c6 AS "born", c7 AS "balance", c8 AS "active", (c9)::text[] AS "tags", c10 AS "nick", c11 AS "score" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11) ORDER BY c2 LIMIT (5)
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name, domicile_rows.c3 AS email, domicile_rows.c4 AS country, domicile_rows.c5 AS tier, domicile_rows.c6 AS born, domicile_rows.c7 AS balance, domicile_rows.c8 AS active, CAST(domicile_rows.c9 AS text[]) AS tags, domicile_rows.c10 AS nick, domicile_rows.c11 AS score FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11) ORDER BY domicile_rows.c2 LIMIT 5
 
 plan expect=merge
 select id, name as n from customers c where tier > 2 order by n desc nulls last, balance limit 10 offset 20
@@ -24,7 +24,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT id, name, balance FROM customers AS c WHERE tier > 2 ORDER BY 2 DESC NULLS LAST, 3 LIMIT 30
 eu> SELECT id, name, balance FROM to_us.customers AS c WHERE tier > 2 ORDER BY 2 DESC NULLS LAST, 3 LIMIT 30
-final []> SELECT c1 AS "id", c2 AS "n" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) ORDER BY c2 DESC NULLS LAST, c3 LIMIT (10) OFFSET (20)
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS n FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) ORDER BY domicile_rows.c2 DESC NULLS LAST, domicile_rows.c3 LIMIT 10 OFFSET 20
 
 plan expect=merge $1=3 $2=4
 select id from public.customers where public.customers.tier = $3 order by lower(name), 1 limit $1 offset $2
@@ -38,7 +38,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT id, lower(name) FROM public.customers WHERE public.customers.tier = $3 ORDER BY 2, 1 LIMIT CAST(LEAST(CAST(CAST($1 AS bigint) AS numeric) + CAST(CAST($2 AS bigint) AS numeric), 9223372036854775807) AS bigint)
 eu> SELECT id, lower(name) FROM to_us.customers WHERE to_us.customers.tier = $3 ORDER BY 2, 1 LIMIT CAST(LEAST(CAST(CAST($1 AS bigint) AS numeric) + CAST(CAST($2 AS bigint) AS numeric), 9223372036854775807) AS bigint)
-final [1, 2]> SELECT c1 AS "id" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c2, c1 LIMIT ($3) OFFSET ($4)
+final [1, 2]> SELECT domicile_rows.c1 AS id FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c2, domicile_rows.c1 LIMIT $3 OFFSET $4
 
 plan expect=merge
 select c.*, o.total * 2 from customers c join orders o on o.customer_id = c.id order by o.total * 2 desc, o.placed
@@ -52,7 +52,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT c.id, c.name, c.email, c.country, c.tier, c.born, c.balance, c.active, CAST(c.tags AS pg_catalog.text), c.nick, c.score, o.total * 2, o.placed FROM customers AS c INNER JOIN orders AS o ON o.customer_id = c.id
 eu> SELECT c.id, c.name, c.email, c.country, c.tier, c.born, c.balance, c.active, CAST(c.tags AS pg_catalog.text), c.nick, c.score, o.total * 2, o.placed FROM to_us.customers AS c INNER JOIN to_us.orders AS o ON o.customer_id = c.id
-final []> SELECT c1 AS "id", c2 AS "name", c3 AS "email", c4 AS "country", c5 AS "tier", c6 AS "born", c7 AS "balance", c8 AS "active", (c9)::text[] AS "tags", c10 AS "nick", c11 AS "score", c12 AS "?column?" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13) ORDER BY c12 DESC, c13
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name, domicile_rows.c3 AS email, domicile_rows.c4 AS country, domicile_rows.c5 AS tier, domicile_rows.c6 AS born, domicile_rows.c7 AS balance, domicile_rows.c8 AS active, CAST(domicile_rows.c9 AS text[]) AS tags, domicile_rows.c10 AS nick, domicile_rows.c11 AS score, domicile_rows.c12 AS "?column?" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13) ORDER BY domicile_rows.c12 DESC, domicile_rows.c13
 
 plan expect=merge
 select id from customers limit 7
@@ -66,7 +66,7 @@ Domicile: merge
   Declined: append: LIMIT counts rows of all regions
 here> SELECT id FROM customers LIMIT 7
 eu> SELECT id FROM to_us.customers LIMIT 7
-final []> SELECT c1 AS "id" FROM unnest($1) AS domicile_rows(c1) LIMIT (7)
+final []> SELECT domicile_rows.c1 AS id FROM unnest($1) AS domicile_rows (c1) LIMIT 7
 
 plan expect=merge
 select id from customers offset 7
@@ -80,7 +80,7 @@ Domicile: merge
   Declined: append: OFFSET counts rows of all regions
 here> SELECT id FROM customers
 eu> SELECT id FROM to_us.customers
-final []> SELECT c1 AS "id" FROM unnest($1) AS domicile_rows(c1) OFFSET (7)
+final []> SELECT domicile_rows.c1 AS id FROM unnest($1) AS domicile_rows (c1) OFFSET 7
 
 plan expect=merge
 select id from customers order by tier fetch first 3 rows with ties
@@ -94,7 +94,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT id, tier FROM customers ORDER BY 2 FETCH FIRST 3 ROWS WITH TIES 
 eu> SELECT id, tier FROM to_us.customers ORDER BY 2 FETCH FIRST 3 ROWS WITH TIES 
-final []> SELECT c1 AS "id" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c2 FETCH FIRST (3) ROWS WITH TIES
+final []> SELECT domicile_rows.c1 AS id FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c2 FETCH FIRST 3 ROWS WITH TIES 
 
 plan expect=merge
 select id, name from customers order by nick collate "C" limit 3
@@ -108,7 +108,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT id, name, nick FROM customers ORDER BY nick COLLATE "C" LIMIT 3
 eu> SELECT id, name, nick FROM to_us.customers ORDER BY nick COLLATE "C" LIMIT 3
-final []> SELECT c1 AS "id", c2 AS "name" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) ORDER BY c3 COLLATE "C" LIMIT (3)
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) ORDER BY domicile_rows.c3 COLLATE "C" LIMIT 3
 
 plan expect=merge
 select distinct_.id from customers distinct_ order by length(distinct_.name) limit all
@@ -122,7 +122,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT distinct_.id, length(distinct_.name) FROM customers AS distinct_
 eu> SELECT distinct_.id, length(distinct_.name) FROM to_us.customers AS distinct_
-final []> SELECT c1 AS "id" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c2 LIMIT (NULL)
+final []> SELECT domicile_rows.c1 AS id FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c2 LIMIT ALL
 
 plan expect=merge
 select "größe", "select" from "Odd ""Name""" where "select" <> 'é' order by "Land" limit 1
@@ -136,7 +136,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT "größe", "select", "Land" FROM "Odd ""Name""" WHERE "select" <> 'é' ORDER BY 3 LIMIT 1
 eu> SELECT "größe", "select", "Land" FROM to_us."Odd ""Name""" WHERE "select" <> 'é' ORDER BY 3 LIMIT 1
-final []> SELECT c1 AS "größe", c2 AS "select" FROM unnest($1, $2, $3) AS domicile_rows(c1, c2, c3) ORDER BY c3 LIMIT (1)
+final []> SELECT domicile_rows.c1 AS "größe", domicile_rows.c2 AS "select" FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) ORDER BY domicile_rows.c3 LIMIT 1
 
 plan expect=merge
 select * from customers where country in ('DE', 'US') order by id limit 2
@@ -150,7 +150,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM customers WHERE country IN ('DE', 'US') ORDER BY 1 LIMIT 2
 eu> SELECT customers.id, customers.name, customers.email, customers.country, customers.tier, customers.born, customers.balance, customers.active, CAST(customers.tags AS pg_catalog.text), customers.nick, customers.score FROM to_us.customers WHERE country IN ('DE', 'US') ORDER BY 1 LIMIT 2
-final []> SELECT c1 AS "id", c2 AS "name", c3 AS "email", c4 AS "country", c5 AS "tier", c6 AS "born", c7 AS "balance", c8 AS "active", (c9)::text[] AS "tags", c10 AS "nick", c11 AS "score" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS domicile_rows(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11) ORDER BY c1 LIMIT (2)
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name, domicile_rows.c3 AS email, domicile_rows.c4 AS country, domicile_rows.c5 AS tier, domicile_rows.c6 AS born, domicile_rows.c7 AS balance, domicile_rows.c8 AS active, CAST(domicile_rows.c9 AS text[]) AS tags, domicile_rows.c10 AS nick, domicile_rows.c11 AS score FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11) ORDER BY domicile_rows.c1 LIMIT 2
 
 # Don't: one region sorts by itself
 plan expect=route
@@ -189,7 +189,7 @@ Domicile: merge
   Declined: append: ORDER BY sorts rows of all regions
 here> SELECT id, CAST(tags AS pg_catalog.text) FROM customers ORDER BY 1 LIMIT 3
 eu> SELECT id, CAST(tags AS pg_catalog.text) FROM to_us.customers ORDER BY 1 LIMIT 3
-final []> SELECT c1 AS "id", (c2)::text[] AS "tags" FROM unnest($1, $2) AS domicile_rows(c1, c2) ORDER BY c1 LIMIT (3)
+final []> SELECT domicile_rows.c1 AS id, CAST(domicile_rows.c2 AS text[]) AS tags FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c1 LIMIT 3
 
 plan expect=refused
 select * from customers order by id using < limit 3

@@ -31,7 +31,8 @@ STATEMENTS: list[tuple[str, str, float]] = [
     (
         "orm_join",
         'SELECT "customers"."id", "customers"."name", "orders"."id", "orders"."total" FROM "orders" INNER JOIN '
-        '"customers" ON ("orders"."customer_id" = "customers"."id") WHERE ("customers"."country" = $1 AND "orders"."status" = $2)',
+        '"customers" ON ("orders"."customer_id" = "customers"."id") WHERE ('
+        '"customers"."country" = $1 AND "orders"."status" = $2)',
         400,
     ),
     ("update", "update orders set status = $1 where id = $2", 200),

@@ -335,6 +335,8 @@ def array_elements(text: str) -> list[str | None] | None:
                 at += inside[at] == "\\"
                 value.append(inside[at : at + 1])
                 at += 1
+            if at >= len(inside):
+                return None
             found.append("".join(value))
             at += 1
             while at < len(inside) and inside[at].isspace():

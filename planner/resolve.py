@@ -51,6 +51,9 @@ class Scope:
     using: list[tuple[list[Source], list[Source], str, int | None]] = field(default_factory=list)
     joined: dict[str, list[Source]] = field(default_factory=dict)  #: aliases of joins
     ctes: dict[str, Scope | None] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)  #: names that a join's alias hides, though its ON may use them
+    merged: set[str] = field(default_factory=set)  #: columns of outer joins with USING that are no source's own
+    renamed: bool = False  #: some columns go by names that are not followed
     aggregates: bool = False
     set_returning: bool = False
 
@@ -133,6 +136,8 @@ def column_of(scope: Scope | None, body: Node) -> tuple[Source, str] | None:
             found = [s for s in here.sources if s.qualified and s.table and tuple(s.table.name) == parts[-3:-1]]
         if found:
             return _through(found[0], parts[-1]) if len(found) == 1 else None
+        if parts[-2] in here.hidden:
+            return None
         here = here.outer
     return None
 
@@ -143,7 +148,7 @@ def _unqualified(scope: Scope, name: str) -> tuple[Source, str] | None:
         found = _among(here, here.sources, name)
         if found is not None:
             return found
-        if any(s.table is None for s in here.sources):
+        if here.renamed or name in here.merged or any(s.table is None for s in here.sources):
             return None  # it may be a column of what is not known here
         if any(s.columns is not None and name in s.columns for s in here.sources):
             return None  # it is one of several
@@ -501,17 +506,21 @@ class _Walker:
             owner = left if kind in ("JOIN_INNER", "JOIN_LEFT") else []
             scope.using.append((owner, right, column, join))
             if not owner:
+                scope.merged.add(column)
                 for source in (*left, *right):
                     if source.columns is not None and column in source.columns:
                         source.columns = {k: v for k, v in source.columns.items() if k != column}
         if body.get("isNatural") and kind != "JOIN_INNER":
+            scope.renamed = True
             for source in (*left, *right):
                 source.columns = {} if source.table else source.columns
         if "alias" in body:
             name = body["alias"]["aliasname"]
             if "colnames" not in body["alias"]:
                 scope.joined[name] = [*left, *right]
+            scope.renamed = scope.renamed or "colnames" in body["alias"]
             for source in (*left, *right):
+                scope.hidden |= set(filter(None, [source.name]))
                 source.name = None
                 source.qualified = False
                 if "colnames" in body["alias"]:

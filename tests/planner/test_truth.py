@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from domicile.catalog.snapshot import Catalog, KeyKind, Locality
 from domicile.planner.explain import strategy
 
 from .federation import Federation, Refusal, build, kinds_of_tables
+from .random_queries import Queries
+
+RANDOM_QUERIES = 600
 
 # (the statement, its parameters, the strategy, whether the order is fixed)
 READS: list[tuple[str, tuple[str | None, ...], str, bool]] = [
@@ -146,6 +150,37 @@ def test_reads(federation: Federation) -> None:
         if taken != expected:
             wrong.append(f"{sql}\n  {taken} was taken, not {expected}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_reads_made_at_random(federation: Federation) -> None:
+    """Whatever is not refused is right. The seed is in the name of what fails: `Queries(7)`, the n-th."""
+    queries, wrong, taken = Queries(7), [], Counter[str]()
+    for n in range(RANDOM_QUERIES):
+        sql = queries.query()
+        try:
+            truth = federation.truth(sql)
+        except Refusal:
+            continue  # not valid for PostgreSQL either
+        try:
+            made, answer = federation.answer(sql)
+        except DomicileError as error:
+            taken[f"refused {error.sqlstate}"] += 1
+            continue
+        except Refusal as error:
+            wrong.append(f"{n}: {sql}\n  {error}")
+            continue
+        taken[strategy(made)] += 1
+        same = answer.unordered() == truth.unordered()
+        if queries.ordered and " group by " not in sql and " union " not in sql:
+            same = answer.rows == truth.rows
+        if " limit " in sql and " group by " in sql:
+            same = len(answer.rows) == len(truth.rows)  # the keys may tie
+        if not same or answer.columns != truth.columns:
+            wrong.append(
+                f"{n}: {sql}\n  {answer.rows[:3]} of {len(answer.rows)}\n  {truth.rows[:3]} of {len(truth.rows)}"
+            )
+    assert not wrong, f"{len(wrong)} wrong, {taken}\n" + "\n".join(wrong[:10])
+    assert min(taken[s] for s in ("append", "merge", "combine", "look-up", "refused 0A000")) > 5, taken
 
 
 def test_writes(federation: Federation, catalog: Catalog) -> None:

@@ -406,3 +406,48 @@ Domicile: refused (0A000: can't be answered over several regions: JSON_OBJECTAGG
   Declined: merge: an aggregate or a window function sees rows of all regions
   Declined: combine: JSON_OBJECTAGG or JSON_ARRAYAGG
 eu> select json_arrayagg(id) from "to_us"."customers"
+
+plan expect=combine
+select country as c2, count(*) as c1 from customers group by country order by country, c1
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT country, count(*) FROM customers GROUP BY 1
+eu> SELECT country, count(*) FROM to_us.customers GROUP BY 1
+final []> SELECT domicile_rows.c1 AS c2, CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) AS c1 FROM unnest($1, $2) AS domicile_rows (c1, c2) GROUP BY domicile_rows.c1 ORDER BY 1, 2
+
+plan expect=combine
+select lower(country) || 'x', max(balance) from public.customers where public.customers.tier > 1 group by lower(country) having max(public.customers.balance) > 3 order by lower(country) collate "C" desc
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT lower(country), max(balance), max(public.customers.balance) FROM public.customers WHERE public.customers.tier > 1 GROUP BY 1
+eu> SELECT lower(country), max(balance), max(to_us.customers.balance) FROM to_us.customers WHERE to_us.customers.tier > 1 GROUP BY 1
+final []> SELECT domicile_rows.c1 || 'x' AS "?column?", pg_catalog.max(domicile_rows.c2) AS max FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) GROUP BY domicile_rows.c1 HAVING pg_catalog.max(domicile_rows.c3) > 3 ORDER BY domicile_rows.c1 COLLATE "C" DESC
+
+# Don't: the output's name is also a column's, which GROUP BY takes first
+plan expect=refused
+select lower(country) as country, count(*) from customers group by country having max(tier) > min(email) and max(nick) > 'a'
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: nick has a non-deterministic collation, in which regions may differ)
+  Hint: Sort by nick COLLATE "C".
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: nick has a non-deterministic collation, in which regions may differ
+eu> select lower(country) as country, count(*) from "to_us"."customers" group by country having max(tier) > min(email) and max(nick) > 'a'

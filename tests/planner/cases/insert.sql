@@ -319,3 +319,53 @@ copy products from stdin
 ----
 ERROR 0A000: "public"."products" is a global table: a write must reach every region, which the gateway can't do yet
 HINT: Run it in each region, at that region's own server.
+
+split-insert homes=eu,us
+insert into orders (id, customer_id, total) values ((select 1), 5, (select max(price) from products)), (2, 6, (select min(price) from public.products))
+----
+eu [] insert into "to_us"."orders" (id, customer_id, total) values ((select 1), 5, (select max(price) from "to_us"."products"))
+us [] insert into orders (id, customer_id, total) values (2, 6, (select min(price) from public.products))
+
+split-insert homes=ap,us,ap
+insert into customers values (1, 'a', $2, 'JP'), (2, 'b', $1, 'US'), (3, 'c', $1, 'IN')
+----
+ap [2, 1] insert into "to_us"."customers" ("id", "name", "email", "country") values (1, 'a', $1, 'JP'), (3, 'c', $2, 'IN')
+us [1] insert into customers values (2, 'b', $1, 'US')
+
+plan expect=error
+insert into customers select * from new_customers
+----
+ERROR 0A000: the columns of customers that this INSERT fills are not named
+HINT: Name them: INSERT INTO … (a, b, …) SELECT …
+
+plan expect=route
+insert into tickets (title) select 'x' from generate_series(1, 3)
+----
+WRITE
+Domicile: route
+  Regions: us
+  Key: id = 1
+  Tables: "public"."tickets"
+eu> insert into "to_us"."tickets" (title) select 'x' from generate_series(1, 3)
+
+plan expect=refused
+insert into customers (id, country) values ((select id from customers where country = 'US' limit 1), 'DE')
+----
+WRITE
+Domicile: refused (0A000: the statement needs rows of several regions that are not shown to live together)
+  Detail: country = 'DE': eu; country = 'US': us
+  Hint: Join the tables on the key that pins one with the other, or ask for one region at a time.
+  Key: country = 'DE'
+  Key: country = 'US'
+  Tables: "public"."customers"
+eu> insert into "to_us"."customers" (id, country) values ((select id from "to_us"."customers" where country = 'US' limit 1), 'DE')
+
+plan expect=route
+insert into orders (id, customer_id, total) select 1, id, 2 from customers where country = 'JP' and id = 5
+----
+WRITE
+Domicile: route
+  Regions: ap
+  Key: country = 'JP'
+  Tables: "public"."orders", "public"."customers"
+eu> insert into "to_us"."orders" (id, customer_id, total) select 1, id, 2 from "to_us"."customers" where country = 'JP' and id = 5

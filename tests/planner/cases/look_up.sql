@@ -149,3 +149,42 @@ Domicile: look-up
   Key: id = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', unique over all regions: here first, then the others at once
   Tables: "public"."events"
 eu> select * from "to_us"."events" where id = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'
+
+# Don't: these make a row of none
+plan expect-not=look-up
+select 1 from customers where id = 5 having true
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: nothing is added up)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: HAVING looks at rows of all regions
+  Declined: merge: DISTINCT or GROUP BY gathers rows of all regions
+  Declined: combine: nothing is added up
+eu> select 1 from "to_us"."customers" where id = 5 having true
+
+plan expect-not=look-up
+select count(*) from customers where id = 5 group by ()
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: GROUPING SETS, ROLLUP or CUBE)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: GROUPING SETS, ROLLUP or CUBE
+eu> select count(*) from "to_us"."customers" where id = 5 group by ()
+
+plan expect=look-up
+select * from customers where id = $1::bigint and name = $2
+----
+READ rows
+Domicile: look-up
+  Regions: us, eu, ap
+  Key: id = $1, unique over all regions: here first, then the others at once
+  Tables: "public"."customers"
+eu> select * from "to_us"."customers" where id = $1::bigint and name = $2

@@ -256,3 +256,76 @@ Domicile: refused (0A000: can't be answered over several regions: FOR UPDATE and
   Declined: merge: FOR UPDATE and its like lock rows in one region only
   Declined: combine: FOR UPDATE and its like lock rows in one region only
 eu> select id from "to_us"."customers" order by id limit 3 for update
+
+# the client's own names may be those of the rows' columns
+plan expect=merge
+select name as c2, id as c1 from customers order by id, c2 limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT name, id FROM customers ORDER BY 2, 1 LIMIT 3
+eu> SELECT name, id FROM to_us.customers ORDER BY 2, 1 LIMIT 3
+final []> SELECT domicile_rows.c1 AS c2, domicile_rows.c2 AS c1 FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c2, domicile_rows.c1 LIMIT 3
+
+plan expect=merge
+select sales.orders.amount from sales.orders order by sales.orders.id limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of orders is compared with a value
+  Tables: "sales"."orders"
+  Declined: route: no key of orders is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT sales.orders.amount, sales.orders.id FROM sales.orders ORDER BY 2 LIMIT 3
+eu> SELECT "to_us$sales".orders.amount, "to_us$sales".orders.id FROM "to_us$sales".orders ORDER BY 2 LIMIT 3
+final []> SELECT domicile_rows.c1 AS amount FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c2 LIMIT 3
+
+plan expect=merge
+select id from customers where name like 'é\%' escape '!' and nick <> E'a\nb' order by extract(year from born), trim(name), born at time zone 'utc' limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT id, EXTRACT(YEAR FROM born), pg_catalog.btrim(name), pg_catalog.timezone('utc', born) FROM customers WHERE name LIKE pg_catalog.like_escape('é\%', '!') AND nick <> 'a
+b' ORDER BY 2, 3, 4 LIMIT 3
+eu> SELECT id, EXTRACT(YEAR FROM born), pg_catalog.btrim(name), pg_catalog.timezone('utc', born) FROM to_us.customers WHERE name LIKE pg_catalog.like_escape('é\%', '!') AND nick <> 'a
+b' ORDER BY 2, 3, 4 LIMIT 3
+final []> SELECT domicile_rows.c1 AS id FROM unnest($1, $2, $3, $4) AS domicile_rows (c1, c2, c3, c4) ORDER BY domicile_rows.c2, domicile_rows.c3, domicile_rows.c4 LIMIT 3
+
+plan expect=merge
+with p as (select * from products where price > 3) select i.order_id, p.name from order_items i join p on p.id = i.product_id order by 1 limit 2
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of order_items is compared with a value
+  Tables: "public"."products", "public"."order_items"
+  Declined: route: no key of order_items is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> WITH p AS (SELECT * FROM products WHERE price > 3) SELECT i.order_id, p.name FROM order_items AS i INNER JOIN p ON p.id = i.product_id ORDER BY 1 LIMIT 2
+eu> WITH p AS (SELECT * FROM to_us.products WHERE price > 3) SELECT i.order_id, p.name FROM to_us.order_items AS i INNER JOIN p ON p.id = i.product_id ORDER BY 1 LIMIT 2
+final []> SELECT domicile_rows.c1 AS order_id, domicile_rows.c2 AS name FROM unnest($1, $2) AS domicile_rows (c1, c2) ORDER BY domicile_rows.c1 LIMIT 2
+
+plan expect=refused
+select c from customers c order by $1 limit 3
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: ORDER BY a parameter or an array)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+  Declined: merge: ORDER BY a parameter or an array
+  Declined: combine: nothing is added up
+eu> select c from "to_us"."customers" c order by $1 limit 3

@@ -876,3 +876,206 @@ Domicile: refused (0A000: TABLESAMPLE can't sample what another region shows)
   Tables: "public"."customers"
   Only here: TABLESAMPLE can't sample what another region shows
 eu> select * from "to_us"."customers" tablesample system (10) where country = 'DE'
+
+# Don't: a comparison under another operator, or with another type's rules
+plan expect=append
+select * from customers where country operator(public.=) 'DE'
+----
+READ rows
+Domicile: append
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+eu> select * from "to_us"."customers" where country operator(public.=) 'DE'
+
+plan expect=append
+select * from customers where country = 'DE ' collate "C"
+----
+READ rows
+Domicile: append
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+eu> select * from "to_us"."customers" where country = 'DE ' collate "C"
+
+# Don't: a name that an outer join's merged column has
+plan expect=refused
+select * from customers a right join customers b using (country) where country = 'DE'
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: an outer join would make up rows for customers in each region)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers"
+eu> select * from "to_us"."customers" a right join "to_us"."customers" b using (country) where country = 'DE'
+
+plan expect=route
+select * from customers a left join orders o on o.customer_id = a.id join order_items i on i.order_id = o.id where a.country = 'DE'
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers", "public"."orders", "public"."order_items"
+eu> select * from "to_us"."customers" a left join "to_us"."orders" o on o.customer_id = a.id join "to_us"."order_items" i on i.order_id = o.id where a.country = 'DE'
+
+plan expect=append
+select a.id from customers a left join (orders o join order_items i on i.order_id = o.id) on o.customer_id = a.id
+----
+READ rows
+Domicile: append
+  Regions: us, eu, ap
+  Because: no key of customers, orders, order_items is compared with a value
+  Tables: "public"."customers", "public"."orders", "public"."order_items"
+  Declined: route: no key of customers, orders, order_items is compared with a value
+eu> select a.id from "to_us"."customers" a left join ("to_us"."orders" o join "to_us"."order_items" i on i.order_id = o.id) on o.customer_id = a.id
+
+# Don't: the alias of the join hides the names inside
+plan expect=refused
+select * from (customers c join orders o on o.customer_id = c.id) as j where j.country = 'DE' or j.status = 'x'
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is not shown to live together with orders)
+  Hint: Join the tables on the key that pins one with the other.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders"
+eu> select * from ("to_us"."customers" c join "to_us"."orders" o on o.customer_id = c.id) as j where j.country = 'DE' or j.status = 'x'
+
+plan expect=refused
+select * from (customers c join orders o on o.customer_id = c.id) as j where j.country = 'DE'
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: orders is not shown to live together with customers)
+  Hint: Join the tables on the key that pins one with the other.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders"
+eu> select * from ("to_us"."customers" c join "to_us"."orders" o on o.customer_id = c.id) as j where j.country = 'DE'
+
+plan expect=route
+select u.id from (select c.id, c.country from customers c where tier = 1) u join orders o on o.customer_id = u.id where u.country = 'FR'
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'FR'
+  Tables: "public"."customers", "public"."orders"
+eu> select u.id from (select c.id, c.country from "to_us"."customers" c where tier = 1) u join "to_us"."orders" o on o.customer_id = u.id where u.country = 'FR'
+
+plan expect=route
+select * from customers c where c.country = 'DE' and exists (select from orders o, order_items i where o.customer_id = c.id and i.order_id = o.id)
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers", "public"."orders", "public"."order_items"
+eu> select * from "to_us"."customers" c where c.country = 'DE' and exists (select from "to_us"."orders" o, "to_us"."order_items" i where o.customer_id = c.id and i.order_id = o.id)
+
+plan expect=refused
+select * from customers c where c.country = 'DE' and exists (select from orders o where o.id = c.id)
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: orders is read in a subquery that is not tied to the rows around it)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders"
+eu> select * from "to_us"."customers" c where c.country = 'DE' and exists (select from "to_us"."orders" o where o.id = c.id)
+
+plan expect=route
+select (select count(*) from customers where country = 'DE'), (select count(*) from customers where country = 'FR')
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Key: country = 'FR'
+  Tables: "public"."customers"
+eu> select (select count(*) from "to_us"."customers" where country = 'DE'), (select count(*) from "to_us"."customers" where country = 'FR')
+
+plan expect=refused
+select (select count(*) from customers where country = 'DE'), (select count(*) from customers where country = 'US')
+----
+READ rows
+Domicile: refused (0A000: the statement needs rows of several regions that are not shown to live together)
+  Detail: country = 'DE': eu; country = 'US': us
+  Hint: Join the tables on the key that pins one with the other, or ask for one region at a time.
+  Key: country = 'DE'
+  Key: country = 'US'
+  Tables: "public"."customers"
+eu> select (select count(*) from "to_us"."customers" where country = 'DE'), (select count(*) from "to_us"."customers" where country = 'US')
+
+plan expect=route
+select * from events where region = 'eu' and kind in (select kind from events where region = 'eu')
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: region = 'eu'
+  Tables: "public"."events"
+eu> select * from "to_us"."events" where region = 'eu' and kind in (select kind from "to_us"."events" where region = 'eu')
+
+plan expect=route
+select * from customers where country = 'DE' and country in ('US', 'DE')
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Key: country IN ('US', 'DE')
+  Tables: "public"."customers"
+eu> select * from "to_us"."customers" where country = 'DE' and country in ('US', 'DE')
+
+plan expect=route
+select * from customers where country = 'DE' and country = 'US'
+----
+READ rows
+Domicile: route
+  Regions: us
+  Key: country = 'DE'
+  Key: country = 'US'
+  Tables: "public"."customers"
+eu> select * from "to_us"."customers" where country = 'DE' and country = 'US'
+
+# Don't: the name in ON is the hidden one, not that of the query around it
+plan expect=refused
+select * from customers c where c.country = 'DE' and exists (select from (products c join orders o on o.customer_id = c.id) as j)
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: orders is read in a subquery that is not tied to the rows around it)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."products", "public"."orders"
+eu> select * from "to_us"."customers" c where c.country = 'DE' and exists (select from ("to_us"."products" c join "to_us"."orders" o on o.customer_id = c.id) as j)
+
+plan expect=refused
+select * from customers a where a.country = 'DE' and exists (select from orders o right join order_items i using (id) where customer_id = id)
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: orders is read in a subquery that is not tied to the rows around it)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders", "public"."order_items"
+eu> select * from "to_us"."customers" a where a.country = 'DE' and exists (select from "to_us"."orders" o right join "to_us"."order_items" i using (id) where customer_id = id)
+
+plan expect=route
+select * from customers a where a.country = 'DE' and exists (select from orders where customer_id = a.id)
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers", "public"."orders"
+eu> select * from "to_us"."customers" a where a.country = 'DE' and exists (select from "to_us"."orders" where customer_id = a.id)
+
+# Don't: the column is one of the subquery's own
+plan expect=refused
+select * from customers a where a.country = 'DE' and exists (select from customers where country = country)
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a subquery that is not tied to the rows around it)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers"
+eu> select * from "to_us"."customers" a where a.country = 'DE' and exists (select from "to_us"."customers" where country = country)

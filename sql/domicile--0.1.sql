@@ -1056,7 +1056,7 @@ with listed(name, hides, raises) as (values
     -- text
     ('lower', false, false), ('upper', false, false), ('initcap', false, false), ('btrim', false, false),
     ('ltrim', false, false), ('rtrim', false, false), ('reverse', false, false), ('replace', false, false),
-    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false),
+    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false), ('name', false, false),
     ('bpchar', false, true), ('normalize', false, true), ('lpad', false, true), ('rpad', false, true),
     ('repeat', false, true), ('overlay', true, true), ('left', true, false), ('right', true, false),
     ('substr', true, true), ('substring', true, true), ('split_part', true, true), ('strpos', true, false),
@@ -1245,6 +1245,7 @@ declare
     probe text := format('domicile.mask_probe_%s', pg_backend_pid());
     frame text := format('domicile.mask_frame_%s', pg_backend_pid());
     statement text := format(E'create view %s as select (%s\n) as mask from %s t, (select) frame', probe, expression, rel);
+    nodes_max constant int := 400;  -- some sixty calls: more would take long to walk, and much more exhaust the stack
     state text; message text; hint text;
     probe_tree jsonb; frame_tree jsonb; probe_text text;
 begin
@@ -1257,6 +1258,10 @@ begin
             perform set_config('domicile.settling', domicile.settle_token(), true);
         end if;
         execute statement;
+        if printed_end is null
+           and (select length(ev_action::text) - length(replace(ev_action::text, '{', '')) from pg_rewrite where ev_class = probe::regclass) > nodes_max then
+            raise exception 'it has more than % parts', nodes_max using errcode = '54001', hint = 'A mask is one expression over one row: make it simpler.';
+        end if;
         select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
           into probe_tree from pg_rewrite where ev_class = probe::regclass;
         probe_text := domicile.view_text(probe::regclass);
@@ -1329,41 +1334,43 @@ set search_path = pg_catalog, pg_temp
 as $$ select n from jsonb_path_query(node, 'strict $.** ? (exists(@.node))') as q(n) $$;
 comment on function domicile.nodes(jsonb) is 'Every node of a tree, itself included.';
 
-create function domicile.shown_columns(node jsonb) returns int[]
-language plpgsql stable
+create function domicile.node_hides(node jsonb) returns boolean
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    kind text := node ->> 'node';
-    called oid := case when kind = 'FUNCEXPR' then (node ->> 'funcid')::oid
-                       when node ? 'opno' then (select oprcode from pg_operator where oid = (node ->> 'opno')::oid) end;
-    tells_of_bool boolean;
-    shown int[] := '{}';
-    child jsonb;
-begin
-    case
-        when jsonb_typeof(node) = 'array' then
-            for child in select c from jsonb_array_elements(node) as e(c) loop
-                shown := shown || domicile.shown_columns(child);
-            end loop;
-        when kind is null or kind in ('CONST', 'NULLTEST') then null;
-        when kind = 'VAR' then shown := array[(node ->> 'varattno')::int];
-        when kind = 'NULLIFEXPR' then shown := domicile.shown_columns(node #> '{args,0}');
-        when kind in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'SCALARARRAYOPEXPR') then
+    select case
+        when node ->> 'node' in ('CONST', 'NULLTEST') then true
+        when node ->> 'node' in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'SCALARARRAYOPEXPR') then
+            exists (select from domicile.mask_functions f
+                    where f.hides and f.function = coalesce((node ->> 'funcid')::oid,
+                          (select o.oprcode from pg_operator o where o.oid = (node ->> 'opno')::oid)))
             -- A comparison tells one bit, which is all that a boolean has.
-            tells_of_bool := kind <> 'FUNCEXPR'
-                and exists (select from jsonb_array_elements(node -> 'args') as a(arg) where domicile.node_type(arg) = 16);
-            if tells_of_bool
-               or not coalesce((select f.hides from domicile.mask_functions f where f.function = called), false) then
-                shown := domicile.shown_columns(node -> 'args');
-            end if;
-        else
-            for child in select value from jsonb_each(node) where jsonb_typeof(value) in ('object', 'array') loop
-                shown := shown || domicile.shown_columns(child);
-            end loop;
-    end case;
-    return shown;
-end
+            and (node ? 'funcid' or not exists (
+                select from jsonb_array_elements(node -> 'args') as a(arg) where domicile.node_type(arg) = 16))
+        else false
+    end
+$$;
+comment on function domicile.node_hides(jsonb) is 'True where no value gets unhidden from below a node to above it.';
+
+create function domicile.shown_columns(node jsonb) returns int[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive walk(n) as (
+        select node
+        union all
+        select child.value
+        from walk w cross join lateral (
+            select e.value from jsonb_array_elements(case jsonb_typeof(w.n) when 'array' then w.n else '[]' end) e
+            union all
+            select e.value from jsonb_each(case
+                when jsonb_typeof(w.n) <> 'object' then '{}'
+                when w.n ->> 'node' = 'NULLIFEXPR' then jsonb_build_object('shown', w.n #> '{args,0}')
+                else w.n end) e
+        ) child
+        where jsonb_typeof(child.value) in ('object', 'array') and (w.n ->> 'node' is null or not domicile.node_hides(w.n))
+    )
+    select coalesce(array_agg(distinct (n ->> 'varattno')::int), '{}') from walk where n ->> 'node' = 'VAR'
 $$;
 comment on function domicile.shown_columns(jsonb) is
 'Attribute numbers of the columns whose value may reach the result of the expression unhidden: on some path from the column to the root stands no function that hides.';
@@ -1372,7 +1379,7 @@ create function domicile.argument(call jsonb, name text, place int) returns json
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(arg -> 'arg', arg) from jsonb_array_elements(call -> 'args') with ordinality as a(arg, i)
+    select coalesce(arg -> 'arg', arg) from jsonb_path_query(call, '$.args[*]') with ordinality as a(arg, i)
     where case when arg ->> 'node' = 'NAMEDARGEXPR' then arg ->> 'name' = argument.name else i = place end
 $$;
 comment on function domicile.argument(jsonb, text, int) is 'An argument of a call, by name or place; NULL where it is left out.';
@@ -1469,7 +1476,12 @@ begin
               into strict called
               from pg_proc p left join pg_operator o on o.oid = (n ->> 'opno')::oid
              where p.oid = coalesce((n ->> 'funcid')::oid, o.oprcode);
-            if exists (select from domicile.mask_functions f where f.function = called.oid) then
+            -- Casts of an array's elements have no collation, and need none.
+            if n ->> 'inputcollid' = '0' and coalesce(n ->> 'funcformat', '0') = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
+                    join pg_type t on t.oid = domicile.node_type(arg) where t.typcollation <> 0) then
+                problem := format('gives %s texts of two collations', called.name);
+                advice := 'Say which one counts, by COLLATE after one of them.';
+            elsif exists (select from domicile.mask_functions f where f.function = called.oid) then
                 raises := raises or (select f.raises from domicile.mask_functions f where f.function = called.oid);
                 if called.pronamespace = 'domicile'::regnamespace then
                     select * into problem, advice from domicile.argument_problem(n, called.proname, called.first_type);
@@ -1515,9 +1527,8 @@ begin
             if (n ->> 'resulttype')::oid is distinct from own_type then
                 problem := format('casts to the domain %s', (n ->> 'resulttype')::oid::regtype);
                 advice := 'The CHECK of a domain runs functions. Cast to the type below it.';
-            elsif not domicile.harmless_domain(own_type) then
-                problem := format('needs a cast to the domain %s, whose CHECK calls a function outside pg_catalog or one that is not immutable', own_type::regtype);
-                advice := 'Leave the column out of the policy: it is then withheld. Or change its type.';
+            else
+                perform domicile.check_domain(own_type, subject);
             end if;
             raises := true;
         when kind = 'SUBSCRIPTINGREF' then
@@ -1543,6 +1554,19 @@ end
 $$;
 comment on function domicile.check_nodes(regclass, jsonb, int, oid, text) is
 'True where the expression may raise, false where it can''t; raises 42P17 on the first construct that is not allowed. own_type: the one domain that may be cast to.';
+
+create function domicile.check_domain(type oid, subject text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not domicile.harmless_domain(type) then
+        raise exception '% is refused: the CHECK of the domain % calls a function outside pg_catalog or one that is not immutable',
+            subject, type::regtype using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
+    end if;
+end
+$$;
+comment on function domicile.check_domain(oid, text) is 'Nothing where a domain''s CHECKs are harmless; raises 42P17 where not.';
 
 create function domicile.harmless_domain(type oid) returns boolean
 language sql stable
@@ -1627,6 +1651,16 @@ begin
     if cast_to.canonical is null then
         raise exception '% is not one expression', subject using errcode = '42601',
             hint = 'Write one expression over the columns of the row.';
+    end if;
+    -- Where a mask can't answer it answers NULL. The domain's CHECKs, if they are harmless, are asked whether it may.
+    if col.atttypid <> own_base then
+        perform domicile.check_domain(col.atttypid, subject);
+        begin
+            execute format('select null::%s', domicile.type_text(col.atttypid, null));
+        exception when not_null_violation or check_violation then
+            raise exception '% is refused: the domain % forbids NULL, which a mask gives where it can''t compute', subject, col.atttypid::regtype
+                using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
+        end;
     end if;
     canonical := cast_to.canonical;
     printed := plain.printed;
@@ -2139,7 +2173,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')

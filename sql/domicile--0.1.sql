@@ -1056,7 +1056,7 @@ with listed(name, hides, raises) as (values
     -- text
     ('lower', false, false), ('upper', false, false), ('initcap', false, false), ('btrim', false, false),
     ('ltrim', false, false), ('rtrim', false, false), ('reverse', false, false), ('replace', false, false),
-    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false), ('name', false, false),
+    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false),
     ('bpchar', false, true), ('normalize', false, true), ('lpad', false, true), ('rpad', false, true),
     ('repeat', false, true), ('overlay', true, true), ('left', true, false), ('right', true, false),
     ('substr', true, true), ('substring', true, true), ('split_part', true, true), ('strpos', true, false),
@@ -1476,8 +1476,7 @@ begin
               into strict called
               from pg_proc p left join pg_operator o on o.oid = (n ->> 'opno')::oid
              where p.oid = coalesce((n ->> 'funcid')::oid, o.oprcode);
-            -- Casts of an array's elements have no collation, and need none.
-            if n ->> 'inputcollid' = '0' and coalesce(n ->> 'funcformat', '0') = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
+            if n ->> 'inputcollid' = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
                     join pg_type t on t.oid = domicile.node_type(arg) where t.typcollation <> 0) then
                 problem := format('gives %s texts of two collations', called.name);
                 advice := 'Say which one counts, by COLLATE after one of them.';
@@ -1527,8 +1526,9 @@ begin
             if (n ->> 'resulttype')::oid is distinct from own_type then
                 problem := format('casts to the domain %s', (n ->> 'resulttype')::oid::regtype);
                 advice := 'The CHECK of a domain runs functions. Cast to the type below it.';
-            else
-                perform domicile.check_domain(own_type, subject);
+            elsif not domicile.harmless_domain(own_type) then
+                problem := format('needs a cast to the domain %s, whose CHECK calls a function outside pg_catalog or one that is not immutable', own_type::regtype);
+                advice := 'Leave the column out of the policy: it is then withheld. Or change its type.';
             end if;
             raises := true;
         when kind = 'SUBSCRIPTINGREF' then
@@ -1554,19 +1554,6 @@ end
 $$;
 comment on function domicile.check_nodes(regclass, jsonb, int, oid, text) is
 'True where the expression may raise, false where it can''t; raises 42P17 on the first construct that is not allowed. own_type: the one domain that may be cast to.';
-
-create function domicile.check_domain(type oid, subject text) returns void
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if not domicile.harmless_domain(type) then
-        raise exception '% is refused: the CHECK of the domain % calls a function outside pg_catalog or one that is not immutable',
-            subject, type::regtype using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
-    end if;
-end
-$$;
-comment on function domicile.check_domain(oid, text) is 'Nothing where a domain''s CHECKs are harmless; raises 42P17 where not.';
 
 create function domicile.harmless_domain(type oid) returns boolean
 language sql stable
@@ -1651,16 +1638,6 @@ begin
     if cast_to.canonical is null then
         raise exception '% is not one expression', subject using errcode = '42601',
             hint = 'Write one expression over the columns of the row.';
-    end if;
-    -- Where a mask can't answer it answers NULL. The domain's CHECKs, if they are harmless, are asked whether it may.
-    if col.atttypid <> own_base then
-        perform domicile.check_domain(col.atttypid, subject);
-        begin
-            execute format('select null::%s', domicile.type_text(col.atttypid, null));
-        exception when not_null_violation or check_violation then
-            raise exception '% is refused: the domain % forbids NULL, which a mask gives where it can''t compute', subject, col.atttypid::regtype
-                using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
-        end;
     end if;
     canonical := cast_to.canonical;
     printed := plain.printed;
@@ -2173,7 +2150,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')
@@ -2544,7 +2521,7 @@ begin
         raise invalid_parameter_value using message = format('locality "%s" is not one', locality), hint = 'pinned, global, regional or local';
     end if;
     if class.relkind not in ('r', 'p') or class.relispartition or class.relpersistence <> 'p'
-        or schema in ('pg_catalog', 'information_schema', 'domicile', 'federated', 'abroad') then
+        or schema ~ '^(pg_catalog|information_schema|domicile|(federated|abroad)(\$.*)?)$' then
         raise wrong_object_type using message = format('%s is not a table that can be managed', rel),
             detail = 'Only permanent tables and the roots of partitioned ones can.';
     end if;
@@ -3156,9 +3133,10 @@ begin
         execute format('drop view %s', v.view::regclass);
     end loop;
     delete from domicile.border_view;
+    perform domicile.unfederate();
 end
 $$;
-comment on function domicile.close_border() is 'Drops every border view; domicile.settle() makes them again';
+comment on function domicile.close_border() is 'Drops every border view and federated view; domicile.settle() makes them again';
 
 create function domicile.view_digest(view oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -3568,6 +3546,7 @@ begin
             union select t.schema, f.name from domicile.foreign_role f cross join lateral domicile.type_schemas(f.region) t
             union select c.relnamespace, x.name from domicile.border_view b join pg_class c on c.oid = b.rel,
                 (values ('domicile_views'), ('domicile_insert')) x (name)
+            union select 'domicile'::regnamespace, 'domicile_views'  -- the agent reads masks as this role, by their text
         ), have as (
             select n.oid, r.rolname::text as name from pg_namespace n cross join lateral aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee
             where a.privilege_type = 'USAGE' and a.grantee <> n.nspowner and n.nspname not in ('pg_catalog', 'information_schema')
@@ -4020,6 +3999,7 @@ begin
     perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
     perform domicile.settle_wall();
     perform domicile.settle_grants();
+    perform domicile.federate();
     perform domicile.forget_unused();
     perform domicile.settle_findings();
     perform domicile.settle_version();
@@ -4190,7 +4170,7 @@ as $$
                     jsonb_build_object('schema', tn.nspname, 'name', t.relname))) as item
                 from reads r join pg_class c on c.oid = r.view join pg_namespace n on n.oid = c.relnamespace
                 join pg_class t on t.oid = r.rel join pg_namespace tn on tn.oid = t.relnamespace
-                where c.relkind in ('v', 'm') and n.nspname not in ('domicile', 'federated', 'abroad') and n.nspowner <> 'domicile_views'::regrole
+                where c.relkind in ('v', 'm') and n.nspname !~ '^(domicile|(federated|abroad)(\$.*)?)$' and n.nspowner <> 'domicile_views'::regrole
                 group by n.nspname, c.relname
             ) o)
     )
@@ -4207,7 +4187,6 @@ comment on schema abroad is 'The anonymized rows of other regions, kept here by 
 create schema federated;
 comment on schema federated is 'A view for each pinned table: the rows at home here in clear, and the copies of other regions'' rows, with their region';
 revoke all on schema abroad, federated from public;
-grant usage on schema abroad, federated to domicile_local, domicile_node;
 
 -- --- what this region sends ----------------------------------------------------------------------------------------
 
@@ -4285,6 +4264,7 @@ declare
     one record;
     tables text[] := '{}';
 begin
+    perform domicile.begin_own_commands();
     for one in
         select p.relid as oid, p.relid::regclass::text as quoted, c.relreplident, p.relid = (t ->> 'oid')::oid as is_root
         from jsonb_array_elements(domicile.stream_offer(destination) -> 'tables') t,
@@ -4325,6 +4305,7 @@ begin
             message = format('Domicile may not publish one of the tables %s, which are to be copied to region "%s"', array_to_string(tables, ', '), destination),
             hint = 'Make Domicile''s owner a member of the role that owns the table: GRANT <owner> TO <Domicile''s owner>;';
     end;
+    perform domicile.end_own_commands();
 end
 $$;
 comment on function domicile.stream_publish(text) is
@@ -4440,7 +4421,7 @@ begin
             select distinct coalesce(r.rolname, 'domicile_local') as role, w.col
             from wanted w left join pg_roles r on r.oid = w.grantee
             where (r.rolname is null and w.grantee = 0)
-                or (r.rolname not like 'domicile\_%' and not exists (select from domicile.foreign_role f where f.name = r.rolname))
+                or r.rolname = 'domicile_local' or not domicile.is_own_role(r.rolname::text)
         ), have as (
             select r.rolname as role, h.col
             from (
@@ -4522,8 +4503,8 @@ begin
             if to_regnamespace(format('%I', target)) is null then
                 execute format('create schema %I', target);
                 execute format('revoke all on schema %I from public', target);
-                execute format('grant usage on schema %I to domicile_local, domicile_node', target);
             end if;
+            execute format('grant usage on schema %I to domicile_node, %s', target, (select string_agg(quote_ident(g), ', ') from unnest(domicile.wall_grantees()) g));
         end loop;
         target := format('%I.%I', one.copies, one.relname);
         origin := format('%I', one.origin_column);
@@ -4597,7 +4578,9 @@ declare
     wrong text;
     result jsonb := '[]';
 begin
+    perform domicile.begin_own_commands();
     perform domicile.federate();
+    perform domicile.end_own_commands();
     if not resume then
         -- copy_withdraw has made the row, and emptied the tables of this origin's rows.
         update domicile.progress p set copy = copy_begin.copy, state = 'copying' where p.origin = copy_begin.origin;
@@ -4693,7 +4676,8 @@ revoke all on function domicile.stream_offer(text), domicile.stream_slot(text), 
     domicile.stream_beat(text), domicile.copy_schema(text, text), domicile.origin_column(regclass), domicile.mirror_select(regclass, regclass, text),
     domicile.unfederate(), domicile.federate(), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz) from public;
-grant usage on schema domicile to domicile_node;
+grant usage on schema domicile to domicile_node, domicile_views;
+grant execute on function domicile.version() to domicile_views;
 grant execute on function domicile.stream_offer(text), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
     domicile.stream_beat(text), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz), domicile.version(), domicile.here() to domicile_node;
@@ -4868,15 +4852,15 @@ begin
     if coalesce(current_setting('domicile.settling', true), '') = domicile.settle_token() then
         return;
     end if;
-    if not exists (select from domicile.border_view) then
+    if not exists (select from domicile.locality l where l.locality <> 'global') then
         return;
     end if;
-    -- A plain command that names no shared table leaves the border open: its views need not wait for who reads them.
+    -- A plain command that names no managed table leaves the border open: its views need not wait for who reads them.
     -- Whatever hides its table's name (a function, a DO block, U&"") closes it.
     if tg_tag in ('ALTER TABLE', 'DROP TABLE') and command ~* ('^\s*' || replace(tg_tag, ' ', '\s+') || '\M') and command !~* 'U&"' and not exists (
-        select from domicile.border_view b join pg_class c on c.oid = b.rel
-        where position(lower(c.relname) in lower(command)) > 0
-        or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid)
+        select from domicile.locality l join pg_class c on c.oid = l.rel
+        where l.locality <> 'global' and (position(lower(c.relname) in lower(command)) > 0
+        or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid))
     ) then
         return;
     end if;
@@ -4885,7 +4869,7 @@ begin
     perform set_config('domicile.settling', '', true);
 end
 $$;
-comment on function domicile.on_command_start() is 'Event trigger: drops the border views before a command that could need them gone';
+comment on function domicile.on_command_start() is 'Event trigger: drops the border and federated views before a command that could need them gone';
 
 create function domicile.on_command_end() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set client_min_messages = warning

@@ -175,6 +175,11 @@ def _one_region(placement: Keyed, catalog: Catalog, values: Values | None) -> tu
 
 def _home_of(key: Key, catalog: Catalog, values: Values | None) -> RegionName:
     (text,) = texts_of(key.sources[0], values)
+    return home_of_value(key, text, catalog)
+
+
+def home_of_value(key: Key, text: str | None, catalog: Catalog) -> RegionName:
+    """The home of a row whose residency key has this value. Raises 23502 for NULL, 23514 where no region has it."""
     if text is None:
         raise DomicileError(
             NOT_NULL_VIOLATION,

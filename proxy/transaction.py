@@ -1,0 +1,285 @@
+"""A session's transaction, which may have a part in several regions. The gateway owns its status.
+
+BEGIN is answered at once; a region's part is opened at its first touch: the session's settings, BEGIN with its
+options and the savepoints so far travel in the statement's own flight. An error in any part fails them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from ..catalog.errors import (
+    FEATURE_NOT_SUPPORTED,
+    INTERNAL_ERROR,
+    TRANSACTION_RESOLUTION_UNKNOWN,
+    DomicileError,
+)
+from ..catalog.names import RegionName, quote_identifier
+from . import settings as guc
+from .backend import Backend, Flight
+
+
+class ServerError(Exception):
+    """A region's own ErrorResponse, passed through as the bytes that came."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self.raw = raw
+
+
+DRAIN_S = 0.5
+DRAINS_MAX = 10
+"""How long, and how often, a statement whose client is gone is cancelled before its connection is given up."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One region's part. `settings_before` is what is in force there again after a rollback."""
+
+    backend: Backend
+    begun: bool = False
+    settings_before: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Savepoint:
+    name: str
+    settings: dict[str, str]
+    local: int  #: how many SET LOCAL there were
+
+
+class Transaction:
+    """`status` is what ReadyForQuery tells the client: 'I', 'T' or 'E'. `implicit` is a transaction of several
+    statements before one Sync or in one Query, which the client does not see."""
+
+    def __init__(
+        self,
+        home: RegionName,
+        take: Callable[[RegionName], Awaitable[Backend]],
+        give: Callable[[Backend], None],
+    ) -> None:
+        self.home = home
+        self.status = "I"
+        self.implicit = False
+        self.settings: dict[str, str] = {}  #: by lower-case name, canonical value
+        self.local: list[str] = []  #: SET LOCAL commands so far in this transaction
+        self.parts: dict[RegionName, Part] = {}
+        self.wrote: list[RegionName] = []
+        self.pinned: Backend | None = None
+        self.role_set = False  #: SET ROLE is in force, at home
+        self._take = take
+        self._give = give
+        self._begin = "BEGIN"
+        self._savepoints: list[Savepoint] = []
+        self._settings_at_begin: dict[str, str] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether statements belong to a transaction of several statements."""
+        return self.status != "I" or self.implicit
+
+    @property
+    def begun_with(self) -> str:
+        """The text that opened it, with its modes."""
+        return self._begin
+
+    # --- a statement's backend -----------------------------------------------------------------------------------
+
+    async def use(self, region: RegionName, *, writes: bool = False) -> Backend:
+        """A backend of the region for one flight: the transaction's part there, or one from the pool."""
+        if writes and self.open and self.wrote and region not in self.wrote:
+            raise DomicileError(
+                FEATURE_NOT_SUPPORTED,
+                f"this transaction has written in region {self.wrote[0]} and can't write in region {region} too",
+                hint="Commit first, and write the rows of each region in a transaction of their own.",
+            )
+        if self.role_set and region != self.home:
+            raise DomicileError(
+                FEATURE_NOT_SUPPORTED,
+                f"region {region} can't be used while SET ROLE is in force",
+                hint="RESET ROLE, or log in as that role.",
+            )
+        part = self.parts.get(region)
+        if part is None:
+            backend = self.pinned if region == self.home and self.pinned is not None else await self._take(region)
+            part = Part(backend)
+            self.parts[region] = part
+        if writes and region not in self.wrote:
+            self.wrote.append(region)
+        return part.backend
+
+    def prefix(self, backend: Backend) -> Flight:
+        """A flight that begins with what the backend still lacks of the session's state."""
+        flight = Flight()
+        part = self.parts[backend.region]
+        wanted = self.settings if backend.region == self.home else guc.abroad(self.settings)
+        if not part.begun:
+            part.settings_before = dict(backend.settings)
+        for command in guc.difference(backend.settings, wanted):
+            flight.command(command)
+        backend.settings = dict(wanted)
+        if self.open and not part.begun:
+            flight.command(self._begin)
+            for command in self.local:
+                if backend.region == self.home or command.startswith(_LOCAL_ABROAD):
+                    flight.command(command)
+            for savepoint in self._savepoints:
+                flight.command(f"SAVEPOINT {quote_identifier(savepoint.name)}")
+        part.begun = True
+        return flight
+
+    def landed(self, backend: Backend, failed: bool) -> None:
+        """After a flight: outside a transaction the backend goes back to its pool."""
+        part = self.parts.get(backend.region)
+        if part is None or part.backend is not backend:
+            return
+        if not self.open:
+            if failed:
+                backend.settings = part.settings_before
+            del self.parts[backend.region]
+            self._return(backend)
+            self.wrote.clear()
+        elif failed and backend.status == "I":
+            # The flight failed before its BEGIN took hold.
+            backend.settings = part.settings_before
+            part.begun = False
+
+    def _return(self, backend: Backend) -> None:
+        if backend is not self.pinned:
+            self._give(backend)
+
+    # --- its ends ------------------------------------------------------------------------------------------------
+
+    def begin(self, text: str, *, implicit: bool = False) -> None:
+        """Opens it, at no region yet. An implicit one becomes the client's own by BEGIN."""
+        if not self.open:
+            self._settings_at_begin = dict(self.settings)
+        if not self.parts:
+            self._begin = text
+        self.implicit = implicit
+        self.status = "I" if implicit else "T"
+
+    def fail(self) -> None:
+        """A statement failed: the client's transaction waits for ROLLBACK; an implicit one is rolled back by
+        `rollback`."""
+        if self.status == "T":
+            self.status = "E"
+
+    async def commit(self) -> None:
+        """Commits every part. Raises ServerError where PostgreSQL refuses; nothing is committed then."""
+        parts = dict(self.parts)
+        # The part that wrote goes first: it alone can refuse, and then the others have nothing to keep.
+        order = sorted(parts, key=lambda region: region not in self.wrote)
+        for region in order:
+            part = parts[region]
+            if not part.begun:
+                continue
+            flight = Flight()
+            flight.command("COMMIT")
+            flight.sync()
+            try:
+                exchange = await part.backend.run(flight)
+            except DomicileError as lost:
+                await self.rollback()
+                if region in self.wrote:
+                    raise DomicileError(
+                        TRANSACTION_RESOLUTION_UNKNOWN,
+                        f"region {region} was lost while it committed: whether it did is not known",
+                        detail=lost.detail,
+                        hint="Look whether the rows are there before you try again.",
+                    ) from None
+                raise
+            if exchange.error is not None:
+                await self.rollback()
+                raise ServerError(exchange.error)
+        for part in parts.values():
+            self._return(part.backend)
+        self._over()
+
+    async def rollback(self) -> None:
+        """Rolls every part back, whatever its state, and gives the backends back. Never raises."""
+        parts, self.parts = list(self.parts.values()), {}
+        settings = self._settings_at_begin if self.open else self.settings
+        await asyncio.gather(*(self._roll_back(part) for part in parts))
+        self.settings = settings
+        self._over()
+
+    async def _roll_back(self, part: Part) -> None:
+        backend = part.backend
+        if backend.lost is None and backend.busy:  # its client is gone: what runs is cancelled, and drained
+            backend.abandon()  # first: from here on it is given back here, and nowhere else
+            for _ in range(DRAINS_MAX):
+                # A request that comes before the statement has begun is without effect, so it is sent again.
+                await backend.cancel()
+                if await backend.settle(DRAIN_S):
+                    break
+            else:
+                backend.close()
+        if backend.lost is None and backend.status != "I":
+            flight = Flight()
+            flight.command("ROLLBACK")
+            flight.sync()
+            with contextlib.suppress(DomicileError):
+                await backend.run(flight)
+            backend.settings = part.settings_before
+        self._return(backend)
+
+    def _over(self) -> None:
+        self.parts.clear()
+        self.wrote.clear()
+        self.local.clear()
+        self._savepoints.clear()
+        self.status = "I"
+        self.implicit = False
+
+    # --- savepoints ----------------------------------------------------------------------------------------------
+
+    async def savepoint(self, name: str) -> None:
+        await self._all(f"SAVEPOINT {quote_identifier(name)}")
+        self._savepoints.append(Savepoint(name, dict(self.settings), len(self.local)))
+
+    async def release(self, name: str) -> None:
+        index = self._find(name)
+        await self._all(f"RELEASE SAVEPOINT {quote_identifier(name)}")
+        del self._savepoints[index:]
+
+    async def rollback_to(self, name: str) -> None:
+        index = self._find(name)
+        savepoint = self._savepoints[index]
+        await self._all(f"ROLLBACK TO SAVEPOINT {quote_identifier(name)}")
+        del self._savepoints[index + 1 :]
+        self.settings = dict(savepoint.settings)
+        del self.local[savepoint.local :]
+        for region, part in self.parts.items():
+            part.backend.settings = dict(self.settings) if region == self.home else guc.abroad(self.settings)
+        self.status = "T"
+
+    def _find(self, name: str) -> int:
+        for index in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[index].name == name:
+                return index
+        raise DomicileError("3B001", f'savepoint "{name}" does not exist')
+
+    async def _all(self, command: str) -> None:
+        """The command in every part that is open; all must take it."""
+
+        async def one(part: Part) -> None:
+            flight = Flight()
+            flight.command(command)
+            flight.sync()
+            exchange = await part.backend.run(flight)
+            if exchange.error is not None:
+                raise ServerError(exchange.error)
+
+        results = await asyncio.gather(*(one(p) for p in self.parts.values() if p.begun), return_exceptions=True)
+        for result in results:
+            if isinstance(result, ServerError | DomicileError):
+                raise result
+            if isinstance(result, BaseException):
+                raise DomicileError(INTERNAL_ERROR, str(result)) from result
+
+
+_LOCAL_ABROAD = tuple(f"SET LOCAL {name} " for name in sorted(guc.ABROAD))

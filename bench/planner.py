@@ -37,8 +37,8 @@ STATEMENTS: list[tuple[str, str, float]] = [
     ),
     ("update", "update orders set status = $1 where id = $2", 200),
     ("insert", "insert into customers (id, name, country) values ($1, $2, $3)", 150),
-    ("merge", "select * from customers order by name limit 10", 3000),
-    ("combine", "select country, count(*), avg(balance) from customers group by country order by 2 desc limit 5", 3000),
+    ("merge", "select * from customers order by name limit 10", 5000),
+    ("combine", "select country, count(*), avg(balance) from customers group by country order by 2 desc limit 5", 5000),
     ("insert_1000_rows", f"insert into customers (id, country) values {', '.join(['(1, $1)'] * ROWS)}", 60_000),
     ("in_50000", f"select * from customers where id in ({','.join(map(str, range(50_000)))})", 1_000_000),
 ]

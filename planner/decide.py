@@ -87,7 +87,8 @@ class _Planner:
             return self.query(statement)
         found = session.details(statement, self.sql)
         if found is not None:
-            made = self.made(found[0], Home("kept by the gateway"), detail=found[1])
+            rows = isinstance(found[1], session.FetchCursor) and not found[1].move
+            made = self.made(found[0], Home("kept by the gateway"), returns_rows=rows, detail=found[1])
             return replace(made, pins=session.pins(statement, found[1]))
         if statement.kind == "ExplainStmt":
             return self.explain(statement)

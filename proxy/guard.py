@@ -24,6 +24,7 @@ import hmac
 import json
 import logging
 import secrets
+import struct
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -94,6 +95,8 @@ select json_build_object(
 
 CLOSE_S = 2.0
 """How long a last message may take to be read."""
+
+_LENGTH = struct.Struct("!I")
 
 _log = logging.getLogger("domicile.guard")
 
@@ -695,9 +698,10 @@ class _Caller(asyncio.Protocol):
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _count(self, buffer: bytes, run: Run) -> None:
-        position, rows = run.start, 0
-        while position < run.end:
-            position += 1 + int.from_bytes(buffer[position + 1 : position + 5], "big")
+        position, end, rows = run.start, run.end, 0
+        unpack = _LENGTH.unpack_from
+        while position < end:
+            position += 1 + unpack(buffer, position + 1)[0]
             rows += 1
         assert self.region is not None
         tables = [_source(t, self.region) for t in self.owed.tables()]

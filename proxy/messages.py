@@ -122,22 +122,24 @@ class Walker:
         position = 0
         size = len(chunk)
         unpack = _LENGTH.unpack_from
-        last = -1
-        start = 0
+        bytes_max = self.bytes_max
         while size - position >= 5:
             length = unpack(chunk, position + 1)[0]
-            if length < 4 or length > self.bytes_max:
+            if length < 4 or length > bytes_max:
                 raise DomicileError(PROTOCOL_VIOLATION, f"invalid message length {length}")
             end = position + 1 + length
             if end > size:
                 break
             kind = chunk[position]
-            if kind == last and (kind == 68 or kind == 100):  # 'D' of a server, 'd' of either
-                runs[-1] = Run(kind, start, end)
-            else:
-                start = position
-                last = kind
-                runs.append(Run(kind, position, end))
+            if (
+                kind == 68 or kind == 100
+            ):  # 'D' of a server, 'd' of either: on to the last of them, in a loop of its own
+                while size - end >= 5 and chunk[end] == kind:
+                    length = unpack(chunk, end + 1)[0]
+                    if length < 4 or length > bytes_max or end + 1 + length > size:
+                        break  # the loop around says which
+                    end += 1 + length
+            runs.append(Run(kind, position, end))
             position = end
         if position < size:
             rest = chunk[position:]

@@ -31,6 +31,7 @@ BEAT_S = 0.5
 """How often the time is written into the log: an idle copy is known to be no older. Each beat is about 100 bytes."""
 CALL_PATIENCE_S = 10.0  #: for TCP and TLS together
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
+CANCEL_AGAIN_S = 0.5
 OBSERVED_SESSIONS_MAX = 1_024  #: agents that may be connected at once; a federation of 1,023 regions has fewer
 
 _log = logging.getLogger("domicile.replication")
@@ -89,10 +90,12 @@ class Agent:
         the slots of the regions that sent it."""
         if self._server is not None:
             self._server.close()
-        running = [*self._tasks, *(task for task, _ in self._sessions.values())]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        running = {*self._tasks, *(task for task, _ in self._sessions.values())}
+        # Again and again: a task group in which something has just failed forgets that it was cancelled (in 3.11).
+        while running:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
         if self._server is not None:
             await self._server.wait_closed()
         self._tasks = []
@@ -113,9 +116,9 @@ class Agent:
         # The newest session of a region is the one: an older one is a half-open link, or a second agent.
         older = self._sessions.get(caller)
         self._sessions[caller] = (task, None)
-        if older is not None:
+        while older is not None and not older[0].done():
             older[0].cancel()
-            await asyncio.gather(older[0], return_exceptions=True)
+            await asyncio.wait([older[0]], timeout=CANCEL_AGAIN_S)
         try:
             session = await Sending.open(
                 self._conninfo, link, self._here, caller, token=self._token, new_copy=secrets.token_hex(16)

@@ -1056,7 +1056,7 @@ with listed(name, hides, raises) as (values
     -- text
     ('lower', false, false), ('upper', false, false), ('initcap', false, false), ('btrim', false, false),
     ('ltrim', false, false), ('rtrim', false, false), ('reverse', false, false), ('replace', false, false),
-    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false),
+    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false), ('name', false, false),
     ('bpchar', false, true), ('normalize', false, true), ('lpad', false, true), ('rpad', false, true),
     ('repeat', false, true), ('overlay', true, true), ('left', true, false), ('right', true, false),
     ('substr', true, true), ('substring', true, true), ('split_part', true, true), ('strpos', true, false),
@@ -1245,6 +1245,7 @@ declare
     probe text := format('domicile.mask_probe_%s', pg_backend_pid());
     frame text := format('domicile.mask_frame_%s', pg_backend_pid());
     statement text := format(E'create view %s as select (%s\n) as mask from %s t, (select) frame', probe, expression, rel);
+    nodes_max constant int := 400;  -- some sixty calls: more would take long to walk, and much more exhaust the stack
     state text; message text; hint text;
     probe_tree jsonb; frame_tree jsonb; probe_text text;
 begin
@@ -1257,6 +1258,10 @@ begin
             perform set_config('domicile.settling', domicile.settle_token(), true);
         end if;
         execute statement;
+        if printed_end is null
+           and (select length(ev_action::text) - length(replace(ev_action::text, '{', '')) from pg_rewrite where ev_class = probe::regclass) > nodes_max then
+            raise exception 'it has more than % parts', nodes_max using errcode = '54001', hint = 'A mask is one expression over one row: make it simpler.';
+        end if;
         select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
           into probe_tree from pg_rewrite where ev_class = probe::regclass;
         probe_text := domicile.view_text(probe::regclass);
@@ -1329,41 +1334,43 @@ set search_path = pg_catalog, pg_temp
 as $$ select n from jsonb_path_query(node, 'strict $.** ? (exists(@.node))') as q(n) $$;
 comment on function domicile.nodes(jsonb) is 'Every node of a tree, itself included.';
 
-create function domicile.shown_columns(node jsonb) returns int[]
-language plpgsql stable
+create function domicile.node_hides(node jsonb) returns boolean
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    kind text := node ->> 'node';
-    called oid := case when kind = 'FUNCEXPR' then (node ->> 'funcid')::oid
-                       when node ? 'opno' then (select oprcode from pg_operator where oid = (node ->> 'opno')::oid) end;
-    tells_of_bool boolean;
-    shown int[] := '{}';
-    child jsonb;
-begin
-    case
-        when jsonb_typeof(node) = 'array' then
-            for child in select c from jsonb_array_elements(node) as e(c) loop
-                shown := shown || domicile.shown_columns(child);
-            end loop;
-        when kind is null or kind in ('CONST', 'NULLTEST') then null;
-        when kind = 'VAR' then shown := array[(node ->> 'varattno')::int];
-        when kind = 'NULLIFEXPR' then shown := domicile.shown_columns(node #> '{args,0}');
-        when kind in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'SCALARARRAYOPEXPR') then
+    select case
+        when node ->> 'node' in ('CONST', 'NULLTEST') then true
+        when node ->> 'node' in ('FUNCEXPR', 'OPEXPR', 'DISTINCTEXPR', 'SCALARARRAYOPEXPR') then
+            exists (select from domicile.mask_functions f
+                    where f.hides and f.function = coalesce((node ->> 'funcid')::oid,
+                          (select o.oprcode from pg_operator o where o.oid = (node ->> 'opno')::oid)))
             -- A comparison tells one bit, which is all that a boolean has.
-            tells_of_bool := kind <> 'FUNCEXPR'
-                and exists (select from jsonb_array_elements(node -> 'args') as a(arg) where domicile.node_type(arg) = 16);
-            if tells_of_bool
-               or not coalesce((select f.hides from domicile.mask_functions f where f.function = called), false) then
-                shown := domicile.shown_columns(node -> 'args');
-            end if;
-        else
-            for child in select value from jsonb_each(node) where jsonb_typeof(value) in ('object', 'array') loop
-                shown := shown || domicile.shown_columns(child);
-            end loop;
-    end case;
-    return shown;
-end
+            and (node ? 'funcid' or not exists (
+                select from jsonb_array_elements(node -> 'args') as a(arg) where domicile.node_type(arg) = 16))
+        else false
+    end
+$$;
+comment on function domicile.node_hides(jsonb) is 'True where no value gets unhidden from below a node to above it.';
+
+create function domicile.shown_columns(node jsonb) returns int[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive walk(n) as (
+        select node
+        union all
+        select child.value
+        from walk w cross join lateral (
+            select e.value from jsonb_array_elements(case jsonb_typeof(w.n) when 'array' then w.n else '[]' end) e
+            union all
+            select e.value from jsonb_each(case
+                when jsonb_typeof(w.n) <> 'object' then '{}'
+                when w.n ->> 'node' = 'NULLIFEXPR' then jsonb_build_object('shown', w.n #> '{args,0}')
+                else w.n end) e
+        ) child
+        where jsonb_typeof(child.value) in ('object', 'array') and (w.n ->> 'node' is null or not domicile.node_hides(w.n))
+    )
+    select coalesce(array_agg(distinct (n ->> 'varattno')::int), '{}') from walk where n ->> 'node' = 'VAR'
 $$;
 comment on function domicile.shown_columns(jsonb) is
 'Attribute numbers of the columns whose value may reach the result of the expression unhidden: on some path from the column to the root stands no function that hides.';
@@ -1372,7 +1379,7 @@ create function domicile.argument(call jsonb, name text, place int) returns json
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(arg -> 'arg', arg) from jsonb_array_elements(call -> 'args') with ordinality as a(arg, i)
+    select coalesce(arg -> 'arg', arg) from jsonb_path_query(call, '$.args[*]') with ordinality as a(arg, i)
     where case when arg ->> 'node' = 'NAMEDARGEXPR' then arg ->> 'name' = argument.name else i = place end
 $$;
 comment on function domicile.argument(jsonb, text, int) is 'An argument of a call, by name or place; NULL where it is left out.';
@@ -1469,7 +1476,12 @@ begin
               into strict called
               from pg_proc p left join pg_operator o on o.oid = (n ->> 'opno')::oid
              where p.oid = coalesce((n ->> 'funcid')::oid, o.oprcode);
-            if exists (select from domicile.mask_functions f where f.function = called.oid) then
+            -- Casts of an array's elements have no collation, and need none.
+            if n ->> 'inputcollid' = '0' and coalesce(n ->> 'funcformat', '0') = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
+                    join pg_type t on t.oid = domicile.node_type(arg) where t.typcollation <> 0) then
+                problem := format('gives %s texts of two collations', called.name);
+                advice := 'Say which one counts, by COLLATE after one of them.';
+            elsif exists (select from domicile.mask_functions f where f.function = called.oid) then
                 raises := raises or (select f.raises from domicile.mask_functions f where f.function = called.oid);
                 if called.pronamespace = 'domicile'::regnamespace then
                     select * into problem, advice from domicile.argument_problem(n, called.proname, called.first_type);
@@ -1515,9 +1527,8 @@ begin
             if (n ->> 'resulttype')::oid is distinct from own_type then
                 problem := format('casts to the domain %s', (n ->> 'resulttype')::oid::regtype);
                 advice := 'The CHECK of a domain runs functions. Cast to the type below it.';
-            elsif not domicile.harmless_domain(own_type) then
-                problem := format('needs a cast to the domain %s, whose CHECK calls a function outside pg_catalog or one that is not immutable', own_type::regtype);
-                advice := 'Leave the column out of the policy: it is then withheld. Or change its type.';
+            else
+                perform domicile.check_domain(own_type, subject);
             end if;
             raises := true;
         when kind = 'SUBSCRIPTINGREF' then
@@ -1543,6 +1554,19 @@ end
 $$;
 comment on function domicile.check_nodes(regclass, jsonb, int, oid, text) is
 'True where the expression may raise, false where it can''t; raises 42P17 on the first construct that is not allowed. own_type: the one domain that may be cast to.';
+
+create function domicile.check_domain(type oid, subject text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not domicile.harmless_domain(type) then
+        raise exception '% is refused: the CHECK of the domain % calls a function outside pg_catalog or one that is not immutable',
+            subject, type::regtype using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
+    end if;
+end
+$$;
+comment on function domicile.check_domain(oid, text) is 'Nothing where a domain''s CHECKs are harmless; raises 42P17 where not.';
 
 create function domicile.harmless_domain(type oid) returns boolean
 language sql stable
@@ -1627,6 +1651,16 @@ begin
     if cast_to.canonical is null then
         raise exception '% is not one expression', subject using errcode = '42601',
             hint = 'Write one expression over the columns of the row.';
+    end if;
+    -- Where a mask can't answer it answers NULL. The domain's CHECKs, if they are harmless, are asked whether it may.
+    if col.atttypid <> own_base then
+        perform domicile.check_domain(col.atttypid, subject);
+        begin
+            execute format('select null::%s', domicile.type_text(col.atttypid, null));
+        exception when not_null_violation or check_violation then
+            raise exception '% is refused: the domain % forbids NULL, which a mask gives where it can''t compute', subject, col.atttypid::regtype
+                using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
+        end;
     end if;
     canonical := cast_to.canonical;
     printed := plain.printed;
@@ -2139,7 +2173,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')
@@ -2510,7 +2544,7 @@ begin
         raise invalid_parameter_value using message = format('locality "%s" is not one', locality), hint = 'pinned, global, regional or local';
     end if;
     if class.relkind not in ('r', 'p') or class.relispartition or class.relpersistence <> 'p'
-        or schema in ('pg_catalog', 'information_schema', 'domicile', 'federated', 'abroad') then
+        or schema ~ '^(pg_catalog|information_schema|domicile|(federated|abroad)(\$.*)?)$' then
         raise wrong_object_type using message = format('%s is not a table that can be managed', rel),
             detail = 'Only permanent tables and the roots of partitioned ones can.';
     end if;
@@ -3122,9 +3156,10 @@ begin
         execute format('drop view %s', v.view::regclass);
     end loop;
     delete from domicile.border_view;
+    perform domicile.unfederate();
 end
 $$;
-comment on function domicile.close_border() is 'Drops every border view; domicile.settle() makes them again';
+comment on function domicile.close_border() is 'Drops every border view and federated view; domicile.settle() makes them again';
 
 create function domicile.view_digest(view oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -3534,6 +3569,7 @@ begin
             union select t.schema, f.name from domicile.foreign_role f cross join lateral domicile.type_schemas(f.region) t
             union select c.relnamespace, x.name from domicile.border_view b join pg_class c on c.oid = b.rel,
                 (values ('domicile_views'), ('domicile_insert')) x (name)
+            union select 'domicile'::regnamespace, 'domicile_views'  -- the agent reads masks as this role, by their text
         ), have as (
             select n.oid, r.rolname::text as name from pg_namespace n cross join lateral aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee
             where a.privilege_type = 'USAGE' and a.grantee <> n.nspowner and n.nspname not in ('pg_catalog', 'information_schema')
@@ -3986,6 +4022,7 @@ begin
     perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
     perform domicile.settle_wall();
     perform domicile.settle_grants();
+    perform domicile.federate();
     perform domicile.forget_unused();
     perform domicile.settle_findings();
     perform domicile.settle_version();
@@ -4156,7 +4193,7 @@ as $$
                     jsonb_build_object('schema', tn.nspname, 'name', t.relname))) as item
                 from reads r join pg_class c on c.oid = r.view join pg_namespace n on n.oid = c.relnamespace
                 join pg_class t on t.oid = r.rel join pg_namespace tn on tn.oid = t.relnamespace
-                where c.relkind in ('v', 'm') and n.nspname not in ('domicile', 'federated', 'abroad') and n.nspowner <> 'domicile_views'::regrole
+                where c.relkind in ('v', 'm') and n.nspname !~ '^(domicile|(federated|abroad)(\$.*)?)$' and n.nspowner <> 'domicile_views'::regrole
                 group by n.nspname, c.relname
             ) o)
     )
@@ -4173,7 +4210,6 @@ comment on schema abroad is 'The anonymized rows of other regions, kept here by 
 create schema federated;
 comment on schema federated is 'A view for each pinned table: the rows at home here in clear, and the copies of other regions'' rows, with their region';
 revoke all on schema abroad, federated from public;
-grant usage on schema abroad, federated to domicile_local, domicile_node;
 
 -- --- what this region sends ----------------------------------------------------------------------------------------
 
@@ -4251,6 +4287,7 @@ declare
     one record;
     tables text[] := '{}';
 begin
+    perform domicile.begin_own_commands();
     for one in
         select p.relid as oid, p.relid::regclass::text as quoted, c.relreplident, p.relid = (t ->> 'oid')::oid as is_root
         from jsonb_array_elements(domicile.stream_offer(destination) -> 'tables') t,
@@ -4291,6 +4328,7 @@ begin
             message = format('Domicile may not publish one of the tables %s, which are to be copied to region "%s"', array_to_string(tables, ', '), destination),
             hint = 'Make Domicile''s owner a member of the role that owns the table: GRANT <owner> TO <Domicile''s owner>;';
     end;
+    perform domicile.end_own_commands();
 end
 $$;
 comment on function domicile.stream_publish(text) is
@@ -4406,7 +4444,7 @@ begin
             select distinct coalesce(r.rolname, 'domicile_local') as role, w.col
             from wanted w left join pg_roles r on r.oid = w.grantee
             where (r.rolname is null and w.grantee = 0)
-                or (r.rolname not like 'domicile\_%' and not exists (select from domicile.foreign_role f where f.name = r.rolname))
+                or r.rolname = 'domicile_local' or not domicile.is_own_role(r.rolname::text)
         ), have as (
             select r.rolname as role, h.col
             from (
@@ -4488,8 +4526,8 @@ begin
             if to_regnamespace(format('%I', target)) is null then
                 execute format('create schema %I', target);
                 execute format('revoke all on schema %I from public', target);
-                execute format('grant usage on schema %I to domicile_local, domicile_node', target);
             end if;
+            execute format('grant usage on schema %I to domicile_node, %s', target, (select string_agg(quote_ident(g), ', ') from unnest(domicile.wall_grantees()) g));
         end loop;
         target := format('%I.%I', one.copies, one.relname);
         origin := format('%I', one.origin_column);
@@ -4563,7 +4601,9 @@ declare
     wrong text;
     result jsonb := '[]';
 begin
+    perform domicile.begin_own_commands();
     perform domicile.federate();
+    perform domicile.end_own_commands();
     if not resume then
         -- copy_withdraw has made the row, and emptied the tables of this origin's rows.
         update domicile.progress p set copy = copy_begin.copy, state = 'copying' where p.origin = copy_begin.origin;
@@ -4659,7 +4699,8 @@ revoke all on function domicile.stream_offer(text), domicile.stream_slot(text), 
     domicile.stream_beat(text), domicile.copy_schema(text, text), domicile.origin_column(regclass), domicile.mirror_select(regclass, regclass, text),
     domicile.unfederate(), domicile.federate(), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz) from public;
-grant usage on schema domicile to domicile_node;
+grant usage on schema domicile to domicile_node, domicile_views;
+grant execute on function domicile.version() to domicile_views;
 grant execute on function domicile.stream_offer(text), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
     domicile.stream_beat(text), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz), domicile.version(), domicile.here() to domicile_node;
@@ -4834,15 +4875,15 @@ begin
     if coalesce(current_setting('domicile.settling', true), '') = domicile.settle_token() then
         return;
     end if;
-    if not exists (select from domicile.border_view) then
+    if not exists (select from domicile.locality l where l.locality <> 'global') then
         return;
     end if;
-    -- A plain command that names no shared table leaves the border open: its views need not wait for who reads them.
+    -- A plain command that names no managed table leaves the border open: its views need not wait for who reads them.
     -- Whatever hides its table's name (a function, a DO block, U&"") closes it.
     if tg_tag in ('ALTER TABLE', 'DROP TABLE') and command ~* ('^\s*' || replace(tg_tag, ' ', '\s+') || '\M') and command !~* 'U&"' and not exists (
-        select from domicile.border_view b join pg_class c on c.oid = b.rel
-        where position(lower(c.relname) in lower(command)) > 0
-        or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid)
+        select from domicile.locality l join pg_class c on c.oid = l.rel
+        where l.locality <> 'global' and (position(lower(c.relname) in lower(command)) > 0
+        or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid))
     ) then
         return;
     end if;
@@ -4851,7 +4892,7 @@ begin
     perform set_config('domicile.settling', '', true);
 end
 $$;
-comment on function domicile.on_command_start() is 'Event trigger: drops the border views before a command that could need them gone';
+comment on function domicile.on_command_start() is 'Event trigger: drops the border and federated views before a command that could need them gone';
 
 create function domicile.on_command_end() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set client_min_messages = warning

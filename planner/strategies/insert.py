@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from ...catalog.names import QualifiedName, RegionName, quote_identifier
 from ...catalog.snapshot import Catalog, KeyKind, Table
 from ...catalog.snapshot import Column as Declared
 from ..keys import Anchor, Fixed, anchors, base_type, constant, fits, show
-from ..parse import Node, only, scan
+from ..parse import Node, only
 from ..plan import Fragment, Key, KeySource, Literal, Plan, Probe
 from ..refusal import refusal
 from ..resolve import Column, Facts, Source, column_of, plain
@@ -163,26 +164,38 @@ def probe_texts(catalog: Catalog, parent: QualifiedName, columns: Sequence[str])
 # --- splitting ----------------------------------------------------------------------------------------------------
 
 
+_MARKS = re.compile(
+    rb"""
+      (?P<string> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+                | \$(?P<tag>[A-Za-z_\x80-\xff]?[A-Za-z0-9_\x80-\xff]*)\$.*?\$(?P=tag)\$ | --[^\r\n]* | /\*.*?\*/ )
+    | (?P<open> [(\[]) | (?P<close> [)\]]) | (?P<values> \bvalues\b)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+"""What can hold a parenthesis, and parentheses. It need not be exact (comments may be nested): what is made by it
+is parsed and compared before use."""
+
+
 def insert_text(
     text: str, count: int, parameters: Sequence[tuple[int, int]], found: Sequence[Name], here: RegionName
 ) -> InsertText | None:
     """The places of `count` rows of VALUES in the text; None where they can't be told."""
     rows, depth, start, inside = list[tuple[int, int]](), 0, 0, False
-    for token in scan(text):
-        name = token.name
-        if name in ("ASCII_40", "ASCII_91"):
-            if inside and depth == 0:
-                start = token.start
+    for mark in _MARKS.finditer(text.encode()):
+        kind = mark.lastgroup
+        if kind == "open":
+            if depth == 0:
+                start = mark.start()
             depth += 1
-        elif name in ("ASCII_41", "ASCII_93"):
+        elif kind == "close":
             depth -= 1
             if inside and depth == 0:
-                rows.append((start, token.end))
-        elif depth == 0 and name == "VALUES":
+                rows.append((start, mark.end()))
+                if len(rows) == count:
+                    return InsertText(tuple(rows), tuple(parameters), tuple(found), here)
+        elif kind == "values" and depth == 0:
             inside = True
-        elif inside and depth == 0 and name != "ASCII_44":
-            break
-    return InsertText(tuple(rows), tuple(parameters), tuple(found), here) if len(rows) == count else None
+    return None
 
 
 def split_insert(plan: Plan, homes: Sequence[RegionName]) -> tuple[Fragment, ...]:

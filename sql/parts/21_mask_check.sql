@@ -24,7 +24,7 @@ with listed(name, hides, raises) as (values
     -- text
     ('lower', false, false), ('upper', false, false), ('initcap', false, false), ('btrim', false, false),
     ('ltrim', false, false), ('rtrim', false, false), ('reverse', false, false), ('replace', false, false),
-    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false),
+    ('translate', false, false), ('textcat', false, false), ('text', false, false), ('varchar', false, false), ('name', false, false),
     ('bpchar', false, true), ('normalize', false, true), ('lpad', false, true), ('rpad', false, true),
     ('repeat', false, true), ('overlay', true, true), ('left', true, false), ('right', true, false),
     ('substr', true, true), ('substring', true, true), ('split_part', true, true), ('strpos', true, false),
@@ -444,7 +444,8 @@ begin
               into strict called
               from pg_proc p left join pg_operator o on o.oid = (n ->> 'opno')::oid
              where p.oid = coalesce((n ->> 'funcid')::oid, o.oprcode);
-            if n ->> 'inputcollid' = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
+            -- Casts of an array's elements have no collation, and need none.
+            if n ->> 'inputcollid' = '0' and coalesce(n ->> 'funcformat', '0') = '0' and exists (select from jsonb_path_query(n, '$.args[*]') as a(arg)
                     join pg_type t on t.oid = domicile.node_type(arg) where t.typcollation <> 0) then
                 problem := format('gives %s texts of two collations', called.name);
                 advice := 'Say which one counts, by COLLATE after one of them.';
@@ -494,9 +495,8 @@ begin
             if (n ->> 'resulttype')::oid is distinct from own_type then
                 problem := format('casts to the domain %s', (n ->> 'resulttype')::oid::regtype);
                 advice := 'The CHECK of a domain runs functions. Cast to the type below it.';
-            elsif not domicile.harmless_domain(own_type) then
-                problem := format('needs a cast to the domain %s, whose CHECK calls a function outside pg_catalog or one that is not immutable', own_type::regtype);
-                advice := 'Leave the column out of the policy: it is then withheld. Or change its type.';
+            else
+                perform domicile.check_domain(own_type, subject);
             end if;
             raises := true;
         when kind = 'SUBSCRIPTINGREF' then
@@ -522,6 +522,19 @@ end
 $$;
 comment on function domicile.check_nodes(regclass, jsonb, int, oid, text) is
 'True where the expression may raise, false where it can''t; raises 42P17 on the first construct that is not allowed. own_type: the one domain that may be cast to.';
+
+create function domicile.check_domain(type oid, subject text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not domicile.harmless_domain(type) then
+        raise exception '% is refused: the CHECK of the domain % calls a function outside pg_catalog or one that is not immutable',
+            subject, type::regtype using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
+    end if;
+end
+$$;
+comment on function domicile.check_domain(oid, text) is 'Nothing where a domain''s CHECKs are harmless; raises 42P17 where not.';
 
 create function domicile.harmless_domain(type oid) returns boolean
 language sql stable
@@ -606,6 +619,16 @@ begin
     if cast_to.canonical is null then
         raise exception '% is not one expression', subject using errcode = '42601',
             hint = 'Write one expression over the columns of the row.';
+    end if;
+    -- Where a mask can't answer it answers NULL. The domain's CHECKs, if they are harmless, are asked whether it may.
+    if col.atttypid <> own_base then
+        perform domicile.check_domain(col.atttypid, subject);
+        begin
+            execute format('select null::%s', domicile.type_text(col.atttypid, null));
+        exception when not_null_violation or check_violation then
+            raise exception '% is refused: the domain % forbids NULL, which a mask gives where it can''t compute', subject, col.atttypid::regtype
+                using errcode = '42P17', hint = 'Leave the column out of the policy: it is then withheld. Or change its type.';
+        end;
     end if;
     canonical := cast_to.canonical;
     printed := plain.printed;
@@ -1118,7 +1141,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname in ('node_tree', 'view_text',
-        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_mask_parts',
+        'check_one_expression', 'argument', 'text_constant', 'argument_problem', 'analysed', 'keyed_calls', 'node_type', 'node_hides', 'base_type', 'nodes', 'shown_columns', 'check_nodes', 'harmless_domain', 'check_domain', 'check_mask_parts',
         'type_text', 'key_over', 'check_mask', 'column_names', 'mask_columns', 'mask_shown_columns', 'mask_domain', 'sql_tokens',
         'row_identity', 'with_keys', 'key_text', 'put_keys', 'wrapped', 'ready', 'wrap_mask', 'check_rows_parts', 'check_rows', 'wrap_rows',
         'drop_unused_mask_wrappers')

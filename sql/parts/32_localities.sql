@@ -258,7 +258,7 @@ begin
         raise invalid_parameter_value using message = format('locality "%s" is not one', locality), hint = 'pinned, global, regional or local';
     end if;
     if class.relkind not in ('r', 'p') or class.relispartition or class.relpersistence <> 'p'
-        or schema in ('pg_catalog', 'information_schema', 'domicile', 'federated', 'abroad') then
+        or schema ~ '^(pg_catalog|information_schema|domicile|(federated|abroad)(\$.*)?)$' then
         raise wrong_object_type using message = format('%s is not a table that can be managed', rel),
             detail = 'Only permanent tables and the roots of partitioned ones can.';
     end if;

@@ -112,9 +112,10 @@ begin
         execute format('drop view %s', v.view::regclass);
     end loop;
     delete from domicile.border_view;
+    perform domicile.unfederate();
 end
 $$;
-comment on function domicile.close_border() is 'Drops every border view; domicile.settle() makes them again';
+comment on function domicile.close_border() is 'Drops every border view and federated view; domicile.settle() makes them again';
 
 create function domicile.view_digest(view oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp

@@ -305,6 +305,7 @@ begin
             union select t.schema, f.name from domicile.foreign_role f cross join lateral domicile.type_schemas(f.region) t
             union select c.relnamespace, x.name from domicile.border_view b join pg_class c on c.oid = b.rel,
                 (values ('domicile_views'), ('domicile_insert')) x (name)
+            union select 'domicile'::regnamespace, 'domicile_views'  -- the agent reads masks as this role, by their text
         ), have as (
             select n.oid, r.rolname::text as name from pg_namespace n cross join lateral aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee
             where a.privilege_type = 'USAGE' and a.grantee <> n.nspowner and n.nspname not in ('pg_catalog', 'information_schema')

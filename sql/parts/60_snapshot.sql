@@ -70,7 +70,7 @@ as $$
                     jsonb_build_object('schema', tn.nspname, 'name', t.relname))) as item
                 from reads r join pg_class c on c.oid = r.view join pg_namespace n on n.oid = c.relnamespace
                 join pg_class t on t.oid = r.rel join pg_namespace tn on tn.oid = t.relnamespace
-                where c.relkind in ('v', 'm') and n.nspname not in ('domicile', 'federated', 'abroad') and n.nspowner <> 'domicile_views'::regrole
+                where c.relkind in ('v', 'm') and n.nspname !~ '^(domicile|(federated|abroad)(\$.*)?)$' and n.nspowner <> 'domicile_views'::regrole
                 group by n.nspname, c.relname
             ) o)
     )

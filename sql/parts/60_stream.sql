@@ -6,7 +6,6 @@ comment on schema abroad is 'The anonymized rows of other regions, kept here by 
 create schema federated;
 comment on schema federated is 'A view for each pinned table: the rows at home here in clear, and the copies of other regions'' rows, with their region';
 revoke all on schema abroad, federated from public;
-grant usage on schema abroad, federated to domicile_local, domicile_node;
 
 -- --- what this region sends ----------------------------------------------------------------------------------------
 
@@ -84,6 +83,7 @@ declare
     one record;
     tables text[] := '{}';
 begin
+    perform domicile.begin_own_commands();
     for one in
         select p.relid as oid, p.relid::regclass::text as quoted, c.relreplident, p.relid = (t ->> 'oid')::oid as is_root
         from jsonb_array_elements(domicile.stream_offer(destination) -> 'tables') t,
@@ -124,6 +124,7 @@ begin
             message = format('Domicile may not publish one of the tables %s, which are to be copied to region "%s"', array_to_string(tables, ', '), destination),
             hint = 'Make Domicile''s owner a member of the role that owns the table: GRANT <owner> TO <Domicile''s owner>;';
     end;
+    perform domicile.end_own_commands();
 end
 $$;
 comment on function domicile.stream_publish(text) is
@@ -239,7 +240,7 @@ begin
             select distinct coalesce(r.rolname, 'domicile_local') as role, w.col
             from wanted w left join pg_roles r on r.oid = w.grantee
             where (r.rolname is null and w.grantee = 0)
-                or (r.rolname not like 'domicile\_%' and not exists (select from domicile.foreign_role f where f.name = r.rolname))
+                or r.rolname = 'domicile_local' or not domicile.is_own_role(r.rolname::text)
         ), have as (
             select r.rolname as role, h.col
             from (
@@ -321,8 +322,8 @@ begin
             if to_regnamespace(format('%I', target)) is null then
                 execute format('create schema %I', target);
                 execute format('revoke all on schema %I from public', target);
-                execute format('grant usage on schema %I to domicile_local, domicile_node', target);
             end if;
+            execute format('grant usage on schema %I to domicile_node, %s', target, (select string_agg(quote_ident(g), ', ') from unnest(domicile.wall_grantees()) g));
         end loop;
         target := format('%I.%I', one.copies, one.relname);
         origin := format('%I', one.origin_column);
@@ -396,7 +397,9 @@ declare
     wrong text;
     result jsonb := '[]';
 begin
+    perform domicile.begin_own_commands();
     perform domicile.federate();
+    perform domicile.end_own_commands();
     if not resume then
         -- copy_withdraw has made the row, and emptied the tables of this origin's rows.
         update domicile.progress p set copy = copy_begin.copy, state = 'copying' where p.origin = copy_begin.origin;
@@ -492,7 +495,8 @@ revoke all on function domicile.stream_offer(text), domicile.stream_slot(text), 
     domicile.stream_beat(text), domicile.copy_schema(text, text), domicile.origin_column(regclass), domicile.mirror_select(regclass, regclass, text),
     domicile.unfederate(), domicile.federate(), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz) from public;
-grant usage on schema domicile to domicile_node;
+grant usage on schema domicile to domicile_node, domicile_views;
+grant execute on function domicile.version() to domicile_views;
 grant execute on function domicile.stream_offer(text), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
     domicile.stream_beat(text), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz), domicile.version(), domicile.here() to domicile_node;

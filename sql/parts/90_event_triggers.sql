@@ -14,15 +14,15 @@ begin
     if coalesce(current_setting('domicile.settling', true), '') = domicile.settle_token() then
         return;
     end if;
-    if not exists (select from domicile.border_view) then
+    if not exists (select from domicile.locality l where l.locality <> 'global') then
         return;
     end if;
-    -- A plain command that names no shared table leaves the border open: its views need not wait for who reads them.
+    -- A plain command that names no managed table leaves the border open: its views need not wait for who reads them.
     -- Whatever hides its table's name (a function, a DO block, U&"") closes it.
     if tg_tag in ('ALTER TABLE', 'DROP TABLE') and command ~* ('^\s*' || replace(tg_tag, ' ', '\s+') || '\M') and command !~* 'U&"' and not exists (
-        select from domicile.border_view b join pg_class c on c.oid = b.rel
-        where position(lower(c.relname) in lower(command)) > 0
-        or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid)
+        select from domicile.locality l join pg_class c on c.oid = l.rel
+        where l.locality <> 'global' and (position(lower(c.relname) in lower(command)) > 0
+        or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid))
     ) then
         return;
     end if;
@@ -31,7 +31,7 @@ begin
     perform set_config('domicile.settling', '', true);
 end
 $$;
-comment on function domicile.on_command_start() is 'Event trigger: drops the border views before a command that could need them gone';
+comment on function domicile.on_command_start() is 'Event trigger: drops the border and federated views before a command that could need them gone';
 
 create function domicile.on_command_end() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set client_min_messages = warning

@@ -228,7 +228,10 @@ def test_a_long_statement_is_read_in_a_thread_and_keeps_its_place(guard: Running
     wire = guard.raw()
     long = m.build_query(f"select count(*) from customers where id in ({numbers})")
     wire.send(
-        m.build_query("select 1"), long, m.build_query("select 2"), m.build_query(f"select pg_sleep(0), {numbers}")
+        m.build_query("select 1"),
+        long,
+        m.build_query("select 2"),
+        m.build_query(f"select pg_sleep_until(now()), {numbers}"),
     )
     wire.send(m.build_query("select 3"))
     replies = [r for _ in range(5) for r in wire.until(B.READY)]

@@ -676,6 +676,85 @@ def test_odd_names_change_nothing(db: Connection) -> None:
         assert db.execute(f"select {text} from {table} t".encode()).fetchone() == (None,)
 
 
+TYPES = [
+    "bit(3)",
+    "varbit(5)",
+    "interval day to second(2)",
+    "timestamp(0)",
+    "timestamptz(3)",
+    "time(3)",
+    "timetz",
+    "numeric(10,2)[]",
+    "varchar(5)[]",
+    "char(3)[]",
+    "char(3)",
+    "varchar(5)",
+    "name",
+    "tsvector",
+    "tsquery",
+    "point",
+    "box",
+    "money",
+    "int4range",
+    "int4multirange",
+    "tstzrange",
+    "public.tier",
+    "public.tier[]",
+    "public.mail",
+    "public.mails",
+    "public.pair_of",
+    "public.pair_of[]",
+    "json",
+    "jsonb[]",
+    "oid",
+    "regclass",
+    "macaddr",
+    "xid",
+    "float4",
+    "float8",
+    "bytea",
+    "uuid[]",
+    "int2",
+    'text collate "C"',
+    'public.mail collate "POSIX"',
+]
+
+
+def test_nothing_of_every_type_keeps_the_type(db: Connection) -> None:
+    with db.transaction(force_rollback=True):
+        db.execute("create domain public.mails as public.mail[]; create type public.pair_of as (a int, b public.mail)")
+        columns = {f"c{i}": t.strip() for i, t in enumerate(TYPES)}
+        db.execute(f"create table public.typed ({', '.join(f'{c} {t}' for c, t in columns.items())})".encode())
+        db.execute("insert into public.typed default values")
+        for expression in ("null", "redact({})", "withheld({})"):
+            masks = [f"{wrap(db, c, expression.format(c), 'public.typed')} as {c}" for c in columns]
+            db.execute(f"create view public.nothing as select {', '.join(masks)} from public.typed t".encode())
+            wrong = db.execute(
+                "select a.attname, format_type(a.atttypid, a.atttypmod), format_type(b.atttypid, b.atttypmod)"
+                " from pg_attribute a join pg_attribute b using (attname)"
+                " where a.attrelid = 'public.typed'::regclass and b.attrelid = 'public.nothing'::regclass"
+                " and (a.atttypid, a.atttypmod, a.attcollation) <> (b.atttypid, b.atttypmod, b.attcollation)"
+            ).fetchall()
+            assert wrong == []
+            row = db.execute("select * from public.nothing").fetchone()
+            assert row is not None
+            assert all(value is None or "[redacted]".startswith(value) for value in row)
+            db.execute("drop view public.nothing")
+
+
+def test_a_domain_that_forbids_null_cannot_be_masked(db: Connection) -> None:
+    with db.transaction(force_rollback=True):
+        db.execute(
+            "create domain public.must as text not null; create domain public.should as text check (value is not null)"
+        )
+        db.execute("create domain public.counted as int check (pg_backend_pid() > value)")
+        db.execute("create table public.strict (a public.must, b public.should, c public.counted)")
+        for column in "abc":
+            with pytest.raises(errors.InvalidObjectDefinition) as caught, db.transaction():
+                check(db, column, f"redact({column})", "public.strict")
+            assert "withheld" in str(caught.value.diag.message_hint)
+
+
 def test_a_stream_masks_arrays_of_rows_as_a_view_does(db: Connection) -> None:
     masks = [
         wrap(db, "email", "pseudonym(email)"),

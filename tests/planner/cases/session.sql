@@ -253,7 +253,7 @@ eu> declare c cursor for select * from "to_us"."customers"
 plan expect=home
 fetch 3 from c
 ----
-CURSOR
+CURSOR rows
 Domicile: home
   Regions: us
   Because: kept by the gateway

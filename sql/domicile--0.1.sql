@@ -2767,7 +2767,7 @@ begin
     end if;
     for c, expression in select * from jsonb_each_text(p.masks) loop
         perform domicile.must_have_column(p.rel, c);
-        perform domicile.check_mask(p.rel, c, expression);
+        perform domicile.check_mask(p.rel, c, expression, p.clear);
     end loop;
     if p.rows is not null then
         perform domicile.check_rows(p.rel, p.rows);

@@ -36,6 +36,7 @@ from .splice import Name, Texts
 from .strategies import copy, insert
 from .strategies.append import append, co_located
 from .strategies.combine import combine
+from .strategies.grouping import text_abroad
 from .strategies.merge import merge
 
 QUERIES = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
@@ -419,7 +420,11 @@ class _Planner:
         return tuple(Name(r.offset, r.parts, r.table.name, found.listed.get(r.offset, ())) for r in found.references)
 
     def texts(self, found: Facts) -> Texts:
-        return Texts(self.sql, self.names(found), self.catalog.here, tuple(self.catalog.others()))
+        written = None
+        if "groupClause" in found.scopes[0].body:
+            written = text_abroad(self.sql, self.catalog, found, self.names(found))
+        others = tuple(self.catalog.others())
+        return Texts(self.sql, self.names(found), self.catalog.here, others, written)
 
     def finished(self, kind: Kind, decision: _Decision, found: Facts, body: Node, returns_rows: bool) -> Plan:
         home = isinstance(decision.placement, Home)

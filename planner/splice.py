@@ -191,10 +191,17 @@ class Texts(Mapping[RegionName, str]):
 
     __slots__ = ("_found", "_here", "_regions", "_text", "_written")
 
-    def __init__(self, text: str, found: Sequence[Name], here: RegionName, regions: Sequence[RegionName]) -> None:
+    def __init__(
+        self,
+        text: str,
+        found: Sequence[Name],
+        here: RegionName,
+        regions: Sequence[RegionName],
+        written: str | None = None,
+    ) -> None:
         self._text, self._found, self._here = text, tuple(found), here
         self._regions = tuple(regions)
-        self._written: str | None = None
+        self._written = written
 
     def __getitem__(self, region: RegionName) -> str:
         if region not in self._regions:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...catalog.snapshot import Catalog
-from .. import functions
 from ..plan import Finish, StrategyName
 from ..refusal import Decline
 from ..resolve import Facts
 from ..splice import Name
-from .order import by_node, by_place, check_comparable, sort_keys, target_of
+from .grouping import dependent, grouped_by, is_aggregate, place_of, ungrouped
+from .order import by_node, by_place, check_comparable, sort_keys
 from .tree import (
     ROWS,
     Parameters,
@@ -56,6 +56,7 @@ class _Combination:
         self.statement: Any = select(sql)
         self.columns: list[Any] = []  #: what the fragments select
         self.groups: list[Any] = []  #: the first of them: what is grouped by
+        self.casts: list[str | None] = []  #: of each group, where it travels as text
 
     def finish(self, catalog: Catalog, found: Sequence[Name]) -> Finish:
         statement = self.statement
@@ -72,11 +73,22 @@ class _Combination:
         if not grouped and not distinct:
             raise Decline("nothing is added up")
         keys = sort_keys(statement, targets, self.types)
-        self.groups = self.grouped_by(targets) if grouped else [t.val for t in targets]
+        self.groups, more = [t.val for t in targets], list[Any]()
+        if grouped:
+            self.groups = grouped_by(statement, targets, self.types)
+            read = [
+                *(t.val for t in targets),
+                statement.havingClause,
+                *(key.node for key in keys if key.target is None),
+            ]
+            more = dependent(read, self.groups, self.types)
         for node in self.groups:
             self.check_travels(node)
             check_comparable(node, self.types)
-        self.columns = list(self.groups)
+        carriers = [carried(node, self.types) for node in more]
+        self.columns = [*self.groups, *(node for node, _ in carriers)]
+        self.casts = [*(None for _ in self.groups), *(cast for _, cast in carriers)]
+        self.groups += more
         rewritten = [self.rewritten(t.val) for t in targets]
         having = self.rewritten(statement.havingClause) if statement.havingClause is not None else None
         order = []
@@ -130,31 +142,6 @@ class _Combination:
         if carried(node, self.types)[1] is not None:
             raise Decline("grouping by an array, or its least or greatest")
 
-    def grouped_by(self, targets: Sequence[Any]) -> list[Any]:
-        groups: list[Any] = []
-        if self.statement.groupDistinct:
-            raise Decline("GROUP BY DISTINCT")
-        for item in self.statement.groupClause or ():
-            if isinstance(item, ast.GroupingSet):
-                raise Decline("GROUPING SETS, ROLLUP or CUBE")
-            node = item
-            # a name is first a column's, and only then that of a target
-            if not (isinstance(item, ast.ColumnRef) and self.types.column(item) is not None):
-                place = target_of(item, targets, aliases_first=True)
-                node = targets[place].val if place is not None else item
-            if any(self.is_aggregate(n) for n in walk(node)):
-                raise Decline("an aggregate in GROUP BY")
-            if isinstance(node, ast.ParamRef | ast.A_Const):
-                raise Decline("GROUP BY a constant")
-            if node not in groups:
-                groups.append(node)
-        return groups
-
-    def is_aggregate(self, node: Any) -> bool:
-        if isinstance(node, ast.JsonObjectAgg | ast.JsonArrayAgg):
-            return True
-        return isinstance(node, ast.FuncCall) and node.funcname[-1].sval in functions.AGGREGATES
-
     # --- expressions ------------------------------------------------------------------------------------------
 
     def rewritten(self, node: Any) -> Any:
@@ -162,19 +149,20 @@ class _Combination:
         return transform(node, self.change)
 
     def change(self, node: Any) -> Any:
-        if node in self.groups and not isinstance(node, ast.String):
-            return row_column(self.groups.index(node) + 1)
+        place = place_of(node, self.groups, self.types)
+        if place is not None:
+            cast = self.casts[place]
+            return row_column(place + 1) if cast is None else parsed(f"{ROWS}.c{place + 1}::{cast}")
         if isinstance(node, ast.GroupingFunc):
             raise Decline("GROUPING")
         if isinstance(node, ast.SubLink):
-            raise Decline("a subquery beside aggregates,")
+            raise Decline("a subquery beside aggregates")
         if isinstance(node, ast.JsonObjectAgg | ast.JsonArrayAgg):
             raise Decline("JSON_OBJECTAGG or JSON_ARRAYAGG")
-        if isinstance(node, ast.FuncCall) and (self.is_aggregate(node) or node.over is not None):
+        if isinstance(node, ast.FuncCall) and (is_aggregate(node) or node.over is not None):
             return self.aggregate(node)
         if isinstance(node, ast.ColumnRef):
-            name = ".".join(getattr(f, "sval", "*") for f in node.fields)
-            raise Decline(f"{name} is neither grouped by nor in an aggregate", f"Add {name} to GROUP BY.")
+            raise ungrouped(node)
         return None
 
     def partial(self, node: Any) -> str:

@@ -14,7 +14,7 @@ from ...catalog.names import RegionName
 from ...catalog.snapshot import Catalog
 from ..keys import base_type
 from ..refusal import Decline
-from ..resolve import Facts, Scope, column_of
+from ..resolve import Facts, Scope, Source, column_of
 from ..splice import Name, abroad
 
 # pglast's annotations make every field optional, which no statement that was parsed has: read as untyped here
@@ -359,13 +359,17 @@ class Types:
 
     def column(self, node: Any) -> Any:
         """The catalog's column behind a ColumnRef."""
+        found = self.owner(node)
+        return found[0].table.column(found[1]) if found is not None and found[0].table is not None else None
+
+    def owner(self, node: Any) -> tuple[Source, str] | None:
+        """Whose column a ColumnRef is."""
         if not isinstance(node, ast.ColumnRef):
             return None
         fields: list[dict[str, Any]] = [
             {"String": {"sval": f.sval}} if isinstance(f, ast.String) else {"A_Star": {}} for f in node.fields
         ]
-        found = column_of(self.scope, {"fields": fields})
-        return found[0].table.column(found[1]) if found is not None and found[0].table is not None else None
+        return column_of(self.scope, {"fields": fields})
 
     def of(self, node: Any) -> str | None:
         if isinstance(node, ast.ColumnRef):

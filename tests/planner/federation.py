@@ -155,7 +155,8 @@ def build(catalog: Catalog, whole: Connection, each: dict[RegionName, Connection
         connection.execute("create table public.visits (id bigint)")
         for table in catalog.tables.values():
             columns = ", ".join(f'"{c.name}" {c.type_name}' for c in table.columns)
-            connection.execute(f"create table {table.name} ({columns})".encode())
+            key = ", ".join(f'"{c}"' for c in table.primary_key)
+            connection.execute(f"create table {table.name} ({columns}, primary key ({key}))".encode())
     for region in catalog.others():
         connection = each[region]
         for schema in ("public", "sales"):

@@ -94,6 +94,11 @@ READS: list[tuple[str, tuple[str | None, ...], str, bool]] = [
     ("select count(*) from customers where country in ('FR', 'IN')", (), "combine", True),
     ("select max(placed) - min(placed), min(placed)::date from orders", (), "combine", True),
     ("select -count(*), abs(min(balance)), round(avg(total), 2) from customers c join orders on customer_id = c.id", (), "combine", True),
+    ("select c.*, count(o.id) as n, lower(c.name) from customers c left join orders o on o.customer_id = c.id group by c.id"
+     " having c.tier > 1 order by n desc, c.id limit 3", (), "combine", True),
+    ("select c.id, name, count(*) from customers c join orders o on o.customer_id = c.id where c.country = 'DE' group by c.id"
+     " order by c.tier, 1", (), "route", True),
+    ("select customers.country, count(*) from customers group by country order by customers.country", (), "combine", True),
     # home, as nothing is pinned
     ("select count(*) from products, countries", (), "home", True),
 ]  # fmt: skip

@@ -316,19 +316,20 @@ Domicile: refused (0A000: can't be answered over several regions: DISTINCT ON)
   Declined: combine: DISTINCT ON
 eu> select distinct on (country) id from "to_us"."customers"
 
-plan expect=refused
+plan expect=combine
 select id, name, count(*) from customers group by id
 ----
 READ rows
-Domicile: refused (0A000: can't be answered over several regions: name is neither grouped by nor in an aggregate)
-  Hint: Add name to GROUP BY.
+Domicile: combine
+  Regions: us, eu, ap
   Because: no key of customers is compared with a value
   Tables: "public"."customers"
   Declined: route: no key of customers is compared with a value
   Declined: append: GROUP BY gathers rows of all regions
   Declined: merge: an aggregate or a window function sees rows of all regions
-  Declined: combine: name is neither grouped by nor in an aggregate
-eu> select id, name, count(*) from "to_us"."customers" group by id
+here> SELECT id, name, count(*) FROM customers GROUP BY 1, 2
+eu> SELECT id, name, count(*) FROM to_us.customers GROUP BY 1, 2
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name, CAST(COALESCE(pg_catalog.sum(domicile_rows.c3), 0) AS bigint) AS count FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) GROUP BY domicile_rows.c1, domicile_rows.c2
 
 plan expect=refused
 select sum(my_value) from customers, values_of_mine
@@ -451,3 +452,58 @@ Domicile: refused (0A000: can't be answered over several regions: nick has a non
   Declined: merge: an aggregate or a window function sees rows of all regions
   Declined: combine: nick has a non-deterministic collation, in which regions may differ
 eu> select lower(country) as country, count(*) from "to_us"."customers" group by country having max(tier) > min(email) and max(nick) > 'a'
+
+# columns that depend on a grouped primary key: abroad they stand in GROUP BY, for there the table is a view
+plan expect=combine
+select c.*, count(o.id) as n, lower(c.name) from customers c left join orders o on o.customer_id = c.id group by c.id having c.tier > 1 order by n desc, c.balance limit 3
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers, orders is compared with a value
+  Tables: "public"."customers", "public"."orders"
+  Declined: route: no key of customers, orders is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT c.id, c.name, c.email, c.country, c.tier, c.born, c.balance, c.active, CAST(c.tags AS pg_catalog.text), c.nick, c.score, count(o.id) FROM customers AS c LEFT JOIN orders AS o ON o.customer_id = c.id GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+eu> SELECT c.id, c.name, c.email, c.country, c.tier, c.born, c.balance, c.active, CAST(c.tags AS pg_catalog.text), c.nick, c.score, count(o.id) FROM to_us.customers AS c LEFT JOIN to_us.orders AS o ON o.customer_id = c.id GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name, domicile_rows.c3 AS email, domicile_rows.c4 AS country, domicile_rows.c5 AS tier, domicile_rows.c6 AS born, domicile_rows.c7 AS balance, domicile_rows.c8 AS active, CAST(domicile_rows.c9 AS text[]) AS tags, domicile_rows.c10 AS nick, domicile_rows.c11 AS score, CAST(COALESCE(pg_catalog.sum(domicile_rows.c12), 0) AS bigint) AS n, lower(domicile_rows.c2) AS lower FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12) GROUP BY domicile_rows.c1, domicile_rows.c2, domicile_rows.c3, domicile_rows.c4, domicile_rows.c5, domicile_rows.c6, domicile_rows.c7, domicile_rows.c8, domicile_rows.c9, domicile_rows.c10, domicile_rows.c11 HAVING domicile_rows.c5 > 1 ORDER BY 12 DESC, 7 LIMIT 3
+
+plan expect=combine
+select customers.country, count(*) from customers group by country order by customers.country
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> SELECT country, count(*) FROM customers GROUP BY 1
+eu> SELECT country, count(*) FROM to_us.customers GROUP BY 1
+final []> SELECT domicile_rows.c1 AS country, CAST(COALESCE(pg_catalog.sum(domicile_rows.c2), 0) AS bigint) AS count FROM unnest($1, $2) AS domicile_rows (c1, c2) GROUP BY domicile_rows.c1 ORDER BY 1
+
+plan expect=route
+select c.id, name, count(*) from customers c join orders o on o.customer_id = c.id where c.country = 'DE' group by c.id
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers", "public"."orders"
+eu> SELECT c.id, name, count(*) FROM to_us.customers AS c INNER JOIN to_us.orders AS o ON o.customer_id = c.id WHERE c.country = 'DE' GROUP BY c.id, name
+
+plan expect=refused
+select o.status, c.name, count(*) from customers c join orders o on o.customer_id = c.id group by o.id, o.status
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: c.name is neither grouped by nor in an aggregate)
+  Hint: Add c.name to GROUP BY.
+  Because: no key of customers, orders is compared with a value
+  Tables: "public"."customers", "public"."orders"
+  Declined: route: no key of customers, orders is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+  Declined: combine: c.name is neither grouped by nor in an aggregate
+eu> select o.status, c.name, count(*) from "to_us"."customers" c join "to_us"."orders" o on o.customer_id = c.id group by o.id, o.status

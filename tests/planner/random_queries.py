@@ -125,9 +125,17 @@ class Queries:
             shown[0] = f"count(*) filter (where {number} > 1)"
         if not self.chance(0.5):
             return f"select {', '.join(shown)} from {rest}"
+        first, first_table = sources[0]
+        if first_table in ("customers", "orders", "products") and self.chance(0.3):
+            self.ordered = True
+            return f"select {first}.*, {', '.join(shown)} from {rest} group by {first}.id order by {first}.id"
         group = f"{sources[0][0]}.{self.random.choice(COLUMNS[sources[0][1]][1:])}"
         if group.endswith("tags"):
-            group = f"{sources[0][0]}.name"
+            first, first_table = sources[0]
+        if first_table in ("customers", "orders", "products") and self.chance(0.3):
+            self.ordered = True
+            return f"select {first}.*, {', '.join(shown)} from {rest} group by {first}.id order by {first}.id"
+        group = f"{sources[0][0]}.name"
         text = f"select {group} as g, {', '.join(shown)} from {rest} group by {self.random.choice((group, '1', 'g'))}"
         text += " having count(*) > 1" if self.chance(0.3) else ""
         if self.chance(0.5):
@@ -160,6 +168,28 @@ class Queries:
         if self.chance(0.25):
             conditions.append(self.subquery(self.random.choice(found)))
         return found, text + (f" where {' and '.join(conditions)}" if conditions else "")
+
+    def write(self) -> str:
+        """An UPDATE or a DELETE."""
+        table = self.random.choice(["customers", "customers", "orders", "orders", "order_items", "tickets", "events"])
+        a = self.alias()
+        other, good, bad = self.random.choice(LINKS[table])
+        b = self.alias()
+        conditions = [self.condition((a, table)) for _ in range(self.random.choice((1, 1, 2)))]
+        joined = self.chance(0.4)
+        if joined:
+            conditions.append((bad if self.chance(0.15) else good).format(a=a, b=b))
+            conditions += [self.condition((b, other))] if self.chance(0.6) else []
+        elif self.chance(0.3):
+            conditions.append(self.subquery((a, table)))
+        where = f"where {' and '.join(conditions)}"
+        returning = f" returning {a}.*" if self.chance(0.5) else ""
+        column = COLUMNS[table][-1]
+        if self.chance(0.5):
+            return f"delete from {table} {a} {f'using {other} {b} ' if joined else ''}{where}{returning}"
+        return (
+            f"update {table} {a} set {column} = {a}.{column} {f'from {other} {b} ' if joined else ''}{where}{returning}"
+        )
 
     def condition(self, source: tuple[str, str]) -> str:
         return self.random.choice(CONDITIONS[source[1]]).format(a=source[0])

@@ -18,6 +18,7 @@ from .federation import Federation, Refusal, build, kinds_of_tables
 from .random_queries import Queries
 
 RANDOM_QUERIES = 600
+RANDOM_WRITES = 300
 
 # (the statement, its parameters, the strategy, whether the order is fixed)
 READS: list[tuple[str, tuple[str | None, ...], str, bool]] = [
@@ -186,6 +187,30 @@ def test_reads_made_at_random(federation: Federation) -> None:
             )
     assert not wrong, f"{len(wrong)} wrong, {taken}\n" + "\n".join(wrong[:10])
     assert min(taken[s] for s in ("append", "merge", "combine", "look-up", "refused 0A000")) > 5, taken
+
+
+def test_writes_made_at_random(federation: Federation) -> None:
+    """Whatever is not refused changes the rows that one database would change, and no others."""
+    queries, wrong, taken = Queries(11), [], Counter[str]()
+    everyone = [federation.whole, *federation.each.values()]
+    for n in range(RANDOM_WRITES):
+        sql = queries.write()
+        for connection in everyone:
+            connection.execute("begin")
+        try:
+            made, answer = federation.answer(sql)
+            truth = federation.truth(sql)
+            taken[strategy(made)] += 1
+            if (answer.count, answer.unordered(), answer.columns) != (truth.count, truth.unordered(), truth.columns):
+                wrong.append(f"{n}: {sql}\n  {answer.count} {answer.rows[:3]}\n  {truth.count} {truth.rows[:3]}")
+        except DomicileError as error:
+            taken[f"refused {error.sqlstate}"] += 1
+        except Refusal as error:
+            wrong.append(f"{n}: {sql}\n  {error}")
+        for connection in everyone:
+            connection.execute("rollback")
+    assert not wrong, f"{len(wrong)} wrong, {taken}\n" + "\n".join(wrong[:10])
+    assert min(taken[s] for s in ("append", "look-up", "refused 0A000")) > 5, taken
 
 
 def test_writes(federation: Federation, catalog: Catalog) -> None:

@@ -204,9 +204,11 @@ def split_insert(plan: Plan, homes: Sequence[RegionName]) -> tuple[Fragment, ...
 
     The text is the client's own but for the other regions' rows, table names abroad and the numbers of parameters;
     `Fragment.parameters` says which of the client's stand behind $1, $2, …. Raises 0A000 where the rows can't be told
-    apart in the text.
+    apart in the text, and what `Plan.here_only` says where a row lives in another region.
     """
     regions = tuple(dict.fromkeys(homes))
+    if plan.here_only is not None and any(region in plan.texts for region in regions):
+        raise plan.here_only
     detail = plan.detail
     if len(regions) == 1 or not isinstance(detail, InsertText):
         if len(regions) > 1:

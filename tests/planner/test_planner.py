@@ -233,6 +233,37 @@ def test_finish_has_a_fragment_for_every_region(catalog: Catalog) -> None:
     assert set(made.gather.fragments) == set(catalog.regions)
 
 
+@pytest.mark.parametrize(
+    ("sql", "pins"),
+    [
+        ("create temp table x (a int)", "a temporary table"),
+        ("create table pg_temp.x (a int)", "a temporary table"),
+        ("create temp table x as select 1", "a temporary table"),
+        ("select 1 into temp x", "a temporary table"),
+        ("create temp view v as select 1", "a temporary table"),
+        ("create temp sequence s", "a temporary table"),
+        ("listen a", "LISTEN"),
+        ("unlisten a", None),
+        ("declare c cursor with hold for select 1", "a cursor WITH HOLD"),
+        ("declare c cursor for select 1", None),
+        ("select pg_advisory_lock(1)", "pg_advisory_lock"),
+        ("select pg_advisory_xact_lock(1)", None),
+        ("select set_config('a.b', 'c', false)", "set_config"),
+        ("load 'auto_explain'", "LOAD"),
+        ("create table t (a int)", None),
+        ("drop table pg_temp.x", None),
+        ("select * from customers where country = 'DE'", None),
+    ],
+)
+def test_what_pins_a_backend(catalog: Catalog, sql: str, pins: str | None) -> None:
+    assert plan(sql, catalog, PATH).pins == pins
+
+
+def test_functions_that_may_differ_elsewhere_are_told(catalog: Catalog) -> None:
+    made = plan("select nextval('s'), lower('X'), current_user, public.f(now())", catalog, PATH)
+    assert set(made.calls) == {"nextval", "current_user", "public.f"}
+
+
 def test_kinds_and_rows(catalog: Catalog) -> None:
     for sql, kind, rows in (
         ("select 1", Kind.READ, True),

@@ -268,6 +268,19 @@ insert into "Odd ""Name""" values (1, 'US', /* ( */ 2, 'é'), (2, 'JP', array_le
 us [] insert into "Odd ""Name""" values (1, 'US', /* ( */ 2, 'é')
 ap [2] insert into "to_us"."Odd ""Name""" ("Id", "Land", "größe", "select") values (2, 'JP', array_length(array[1, 2], 1), $1)
 
+# Don't: a probe may find a home where a function can't go along
+split-insert homes=us,eu
+insert into orders (id, customer_id, total) values (nextval('s'), $1, 1), (5, $2, 1)
+----
+ERROR 0A000: nextval may mean something else in another region, and the statement needs rows of one
+HINT: Call it by itself and give its result as a value, or ask for rows of this region only.
+POSITION: 53
+
+split-insert homes=us,us
+insert into orders (id, customer_id, total) values (nextval('s'), $1, 1), (5, $2, 1)
+----
+us [] insert into orders (id, customer_id, total) values (nextval('s'), $1, 1), (5, $2, 1)
+
 split-insert homes=eu
 insert into customers (id, country) values ($1, $2)
 ----

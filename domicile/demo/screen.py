@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
@@ -32,6 +32,7 @@ WIDTH_MAX = 100
 ROWS_MAX = 10
 CELL_MAX = 34
 BAR_MAX = 40
+BAR_MIN = 12  #: shorter ones say little: then notes stand below
 NARROW = 70
 
 OURS = "bold green"
@@ -146,26 +147,34 @@ class Screen:
             lines.append(f"\n{line}", style=QUIET)
         self.print(Padding(lines, (0, 2)))
 
-    def went_to(self, regions: Sequence[str], note: str) -> None:
-        line = Text.assemble(("went to ", QUIET), (", ".join(regions), "bold"), (f"  ({note})", QUIET))
+    def went_to(self, regions: Sequence[str], milliseconds: float, note: str) -> None:
+        line = Text.assemble(
+            ("went to ", QUIET), (", ".join(regions), "bold"), (" in ", QUIET), (f"{milliseconds:.1f} ms", "bold")
+        )
+        line.append(f"  ({note})", style=QUIET)
         self.print(Padding(line, (0, 2)))
 
     def bars(self, bars: Sequence[Bar]) -> None:
         """Times beside each other, drawn to one scale."""
         longest = max((b.milliseconds for b in bars), default=0.0) or 1.0
         labels = max(cell_len(b.label) for b in bars)
-        width = max(6, min(BAR_MAX, self.console.width - labels - 20))
+        notes = max(cell_len(b.note) for b in bars)
+        room = self.console.width - labels - 20
+        width = max(6, min(BAR_MAX, room - notes if room - notes >= BAR_MIN else room))
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, justify="right")
+        beside = self.console.width - labels - width - 18
         for bar in bars:
             style = OURS if bar.ours else NAIVE
             drawn = ("█" if self.unicode else "#") * max(1, round(bar.milliseconds / longest * width))
             milliseconds = Text(f"{bar.milliseconds:.1f} ms", style="bold")
-            table.add_row(Text(bar.label, style=style), Text(drawn, style=style), milliseconds)
-            if bar.note:
-                table.add_row("", Text(bar.note, style=QUIET), "")
+            fits = cell_len(bar.note) <= beside
+            note = Text(bar.note if fits else "", style=QUIET)
+            table.add_row(Text(bar.label, style=style), Text(drawn, style=style), milliseconds, note)
+            if bar.note and not fits:
+                table.add_row("", Text(bar.note, style=QUIET, overflow="ellipsis"), "", "")
         self.print()
         self.print(Padding(table, (0, 2)))
 
@@ -187,10 +196,11 @@ class Screen:
         """Waits for a key where somebody can press one. False: they want to leave the tour."""
         if not self.interactive:
             return True
-        self.console.print(Text("  any key goes on, q ends the tour ", style="reverse"), end="")
-        key = _key()
+        with _keys() as key:
+            self.console.print(Text("  any key goes on, q ends the tour ", style="reverse"), end="")
+            pressed = key()
         self.console.print("\r" + " " * 40 + "\r", end="")
-        return key not in ("q", "Q")
+        return pressed not in ("q", "Q")
 
 
 class Progress:
@@ -203,8 +213,7 @@ class Progress:
         self._now: str | None = first
         self._since = self._begin = self._clock()
         self._spinner = Spinner("dots" if screen.unicode else "line", style="cyan")
-        if not screen.console.is_terminal:
-            screen.print(f"  {first} …" if screen.unicode else f"  {first} ...")
+        self._begin_line(first)
 
     def __call__(self, doing: str) -> None:
         """What is done from now on."""
@@ -212,8 +221,7 @@ class Progress:
             return
         self._finish()
         self._now = doing
-        if not self._screen.console.is_terminal:
-            self._screen.print(f"  {doing} …" if self._screen.unicode else f"  {doing} ...")
+        self._begin_line(doing)
 
     def done(self) -> None:
         self._finish()
@@ -224,9 +232,16 @@ class Progress:
         """Since the beginning."""
         return self._clock() - self._begin
 
+    def _begin_line(self, doing: str) -> None:
+        if not self._screen.console.is_terminal:
+            self._screen.console.print(f"  {doing} … " if self._screen.unicode else f"  {doing} ... ", end="")
+
     def _finish(self) -> None:
         if self._now is not None:
-            self._done.append((self._now, self._clock() - self._since))
+            took = self._clock() - self._since
+            self._done.append((self._now, took))
+            if not self._screen.console.is_terminal:
+                self._screen.print(f"{took:.1f} s")
         self._since = self._clock()
 
     def __rich__(self) -> RenderableType:
@@ -256,17 +271,19 @@ def _cell(value: object) -> Text:
     return Text(_text(value), style=QUIET if value is None else "")
 
 
-def _key() -> str:
-    """One key, without waiting for the end of a line. Ctrl-C is still Ctrl-C."""
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[], str]]:
+    """A function that waits for one key, not for a line; what was typed before is forgotten. Ctrl-C stays Ctrl-C."""
     try:
         import termios
         import tty
     except ImportError:  # no Unix: a line must do
-        return sys.stdin.readline()[:1]
+        yield lambda: sys.stdin.readline()[:1]
+        return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:
         tty.setcbreak(descriptor)
-        return os.read(descriptor, 8).decode(errors="replace")[:1]
+        yield lambda: os.read(descriptor, 8).decode(errors="replace")[:1]
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -6,6 +6,7 @@ Exit codes: 0 all is well, 1 it is not and the reason was printed, 2 the command
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import secrets
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from . import __version__
-from .catalog.configuration import ConfigurationError, load
+from .catalog.configuration import Configuration, ConfigurationError, load
 from .catalog.errors import DomicileError
 from .catalog.names import region_name
 from .demo import command as demo_command
@@ -63,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="three regions on this machine, with a shop and a guided tour")
     demo_command.add_arguments(demo)
     demo.set_defaults(run=demo_command.run)
+
+    up = commands.add_parser("up", help="run a region's node: gateway, guard and agent")
+    _configuration_argument(up)
+    up.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    up.set_defaults(run=_up)
 
     init = commands.add_parser("init", help="make an existing database a region, or add regions to it")
     init.add_argument("region", help="which region this database is")
@@ -130,6 +136,23 @@ def _region_and_jurisdiction(text: str) -> tuple[str, str]:
         return region_name(name), jurisdiction
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from None
+
+
+def _up(options: argparse.Namespace) -> int:
+    configuration = load(options.configuration)
+    import uvloop
+
+    from . import node
+
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    uvloop.run(node.run(configuration, lambda: _say_ready(configuration)))
+    return 0
+
+
+def _say_ready(configuration: Configuration) -> None:
+    print(f"region {configuration.region} is up: gateway at {configuration.gateway.listen}", flush=True)
 
 
 def _init(options: argparse.Namespace) -> int:

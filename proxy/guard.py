@@ -131,6 +131,7 @@ class Guard:
         self._postgres_tls = postgres.ssl_context()
         self._keys: OrderedDict[str, ScramKeys | str] = OrderedDict()
         self._callers: set[_Caller] = set()
+        self._servers: set[Server] = set()
         self._alone = asyncio.Event()
         self._alone.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -166,8 +167,12 @@ class Guard:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._alone.wait()
+        if self._servers:
+            await asyncio.wait([server.closed for server in self._servers], timeout=CLOSE_S)
         for caller in list(self._callers):
             caller.abort()
+        for server in list(self._servers):
+            server.abort()
 
     # --- what connections share ----------------------------------------------------------------------------------
 
@@ -230,8 +235,16 @@ class Guard:
         else:
             asking = AskForTls()
             transport, _ = await loop.create_connection(lambda: asking, pg.host, pg.port)
-            await asking.granted
-            await loop.start_tls(transport, server, self._postgres_tls, server_hostname=pg.host)
+            try:
+                await asking.granted
+                inside = await loop.start_tls(transport, server, self._postgres_tls, server_hostname=pg.host)
+                assert inside is not None
+            except BaseException:
+                transport.abort()
+                raise
+            server.connection_made(inside)
+        self._servers.add(server)
+        server.closed.add_done_callback(lambda _: self._servers.discard(server))
         try:
             await server.ready
         except BaseException:
@@ -488,12 +501,12 @@ class _Caller(asyncio.Protocol):
                 return
             parameters = _settings_of(startup.parameters, guard.here, region)
             server = await guard.open(self, self.role, region, parameters)
-        except ValueError as e:  # a name that PostgreSQL would cut
-            self.end(DomicileError(INVALID_AUTHORIZATION, str(e)))
-            return
         except (OSError, TimeoutError) as e:
             _log.warning("PostgreSQL can't be reached: %s", e)
             self.end(DomicileError(CANNOT_CONNECT_NOW, f"PostgreSQL of region {guard.here} can't be reached"))
+            return
+        except ValueError as e:  # a name that PostgreSQL would cut
+            self.end(DomicileError(INVALID_AUTHORIZATION, str(e)))
             return
         except Exception as e:
             self.end(_log_in_error(e, guard.here, self.role, region))

@@ -87,14 +87,19 @@ class Reader(Protocol):
 
 
 class Server(asyncio.Protocol):
-    """A connection to PostgreSQL, of one caller. `ready` resolves when it is logged in, or fails with the reason."""
+    """A connection to PostgreSQL, of one caller.
+
+    `ready` resolves when it is logged in, or fails with the reason; `closed` when the connection has ended.
+    """
 
     def __init__(self, login: Login, caller: Reader) -> None:
         self.login = login
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._caller = caller
         self._walker = Walker()
         self._transport: asyncio.Transport | None = None
+        self._closing: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is one in all but name.
@@ -116,8 +121,9 @@ class Server(asyncio.Protocol):
             self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._closing = None
         self._fail(DomicileError(CANNOT_CONNECT_NOW, "PostgreSQL closed the connection"))
+        self.closed.set_result(None)
 
     def _fail(self, error: DomicileError) -> None:
         if not self.ready.done():
@@ -133,8 +139,13 @@ class Server(asyncio.Protocol):
     def close(self) -> None:
         transport, self._transport = self._transport, None
         if transport is not None and not transport.is_closing():
+            self._closing = transport
             transport.write(m.TERMINATE)
             transport.close()
+
+    def abort(self) -> None:
+        if self._closing is not None:
+            self._closing.abort()
 
     def pause_writing(self) -> None:
         self._caller.pause()

@@ -63,6 +63,7 @@ def test_init_refuses_with_every_reason(database: Database, capsys: pytest.Captu
     [
         (["init", "us", "eu=GDPR", "--dsn", "x"], "region us must be among the regions"),
         (["init", "us", "us=A", "us=B", "--dsn", "x"], "each be named once"),
+        (["up", "/nowhere/domicile.toml"], "/nowhere/domicile.toml: 1 mistake"),
         (["status", "/nowhere/domicile.toml"], "no such file"),
         (["explain", "select 1", "--dsn", "host=127.0.0.1 port=1"], "connection"),
         (["certificates", "/dev/null/x", "us"], "/dev/null"),

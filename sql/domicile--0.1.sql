@@ -1244,7 +1244,7 @@ as $$
 declare
     probe text := format('domicile.mask_probe_%s', pg_backend_pid());
     frame text := format('domicile.mask_frame_%s', pg_backend_pid());
-    statement text := format(E'create view %s as select (%s\n) as mask from %s t, (select) frame', probe, expression, rel);
+    statement text := format(E'create view %s as select (%s\n) as domicile_mask from %s t, (select) frame', probe, expression, rel);
     nodes_max constant int := 400;  -- some sixty calls: more would take long to walk, and much more exhaust the stack
     state text; message text; hint text;
     probe_tree jsonb; frame_tree jsonb; probe_text text;
@@ -1268,11 +1268,11 @@ begin
         select atttypid, attcollation into type, "collation" from pg_attribute where attrelid = probe::regclass and attnum = 1;
         printed := printed_end;
         if printed is null then
-            execute format('create view %s as select null::text as mask from %s t, (select) frame', frame, rel);
+            execute format('create view %s as select null::text as domicile_mask from %s t, (select) frame', frame, rel);
             select domicile.node_tree(replace(ev_action::text, ' :relid ' || ev_class || ' ', ' :relid 0 '))
               into frame_tree from pg_rewrite where ev_class = frame::regclass;
             printed := domicile.view_text(frame::regclass);
-            printed := substr(printed, strpos(printed, ' AS mask'));
+            printed := substr(printed, strpos(printed, ' AS domicile_mask'));
         end if;
         raise exception using errcode = 'DM001', message = 'the views were needed for a moment only';
     exception
@@ -1298,7 +1298,7 @@ begin
 end
 $$;
 comment on function domicile.analysed(regclass, text, text, text) is
-'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression, or a bare column), its type and collation, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
+'The analysed tree of an expression over one row of rel, its canonical text (columns as t.column; NULL where the text was more than one expression), its type and collation, the range table index of the row, and what is printed after the expression. That last, given as printed_end, says that the expression is not a user''s text but made of one that was analysed before. Executes nothing and leaves nothing behind. Raises PostgreSQL''s own error, with subject before it.';
 
 create function domicile.node_type(node jsonb) returns oid
 language sql immutable
@@ -1759,7 +1759,7 @@ begin
 end
 $$;
 comment on function domicile.check_mask(regclass, text, text, text[]) is
-'The class of a mask expression: preserved (equal stays equal, different stays different), collision-possible (different values may meet, rarely) or lossy. Raises 42P17 where the expression is refused, the analyser''s own SQLSTATE where it makes no sense, 42804 where its type does not become the column''s. clear: the columns that the same policy shows in clear, the only ones whose values the mask may let through unhidden. The message names column and table; the HINT says the way out. Reads no row.';
+'The class of a mask expression: preserved (equal stays equal, different stays different), collision-possible (different values may meet, rarely) or lossy. Raises 42P17 where the expression is refused, the analyser''s own SQLSTATE where it makes no sense, 42804 where its type does not become the column''s. clear: the columns that the same policy shows in clear, the only ones whose values the mask may let through unhidden. The message names column and table; the HINT says the way out. Reads no row, and needs a transaction that may write.';
 
 create function domicile.column_names(rel regclass, attnums int[]) returns text[]
 language sql stable
@@ -1780,6 +1780,9 @@ declare
 begin
     select * into a from domicile.analysed(rel, expression, subject);
     perform domicile.check_nodes(rel, a.node, a.range_index, null, subject);
+    if a.canonical is null then
+        raise exception '% is not one expression', subject using errcode = '42601', hint = 'Write one expression over the columns of the row.';
+    end if;
     return domicile.column_names(rel, array(select (n ->> 'varattno')::int from domicile.nodes(a.node) n where n ->> 'node' = 'VAR'));
 end
 $$;
@@ -1796,6 +1799,9 @@ declare
 begin
     select * into a from domicile.analysed(rel, expression, subject);
     perform domicile.check_nodes(rel, a.node, a.range_index, null, subject);
+    if a.canonical is null then
+        raise exception '% is not one expression', subject using errcode = '42601', hint = 'Write one expression over the columns of the row.';
+    end if;
     return domicile.column_names(rel, domicile.shown_columns(a.node));
 end
 $$;
@@ -2109,9 +2115,7 @@ begin
         raise exception '% uses a keyed mask function and is refused', subject using errcode = '42P17',
             hint = 'Which rows are seen must not depend on a key.';
     end if;
-    -- A bare column prints without a name of its own and so looks like more than one expression.
-    canonical := coalesce(a.canonical, case when a.node ->> 'node' = 'VAR' then
-        format('t.%I', (select attname from pg_attribute where attrelid = rel and attnum = (a.node ->> 'varattno')::int)) end);
+    canonical := a.canonical;
     if canonical is null then
         raise exception '% is not one expression', subject using errcode = '42601', hint = 'Write one condition over the columns of the row.';
     end if;

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..catalog import errors as e
 from ..catalog.errors import DomicileError
 from ..catalog.names import RegionName
-from ..planner.plan import At, Home, Literal, Probe
-from ..planner.route import home_of_value
+from ..planner.plan import At, Home, Probe
+from ..planner.route import home_of_value, no_parent
 from ..planner.strategies.copy import CopyIn, CopyKey
 from . import execute
 from . import messages as m
@@ -30,6 +30,9 @@ CHUNK_BYTES = 1 << 16
 
 HOMES_MAX = 100_000
 """Keys whose home a COPY remembers: for child rows each new one is a look-up."""
+
+
+WRONG_OBJECT_TYPE = "42809"
 
 
 async def run(session: Session, bound: Bound) -> None:
@@ -79,7 +82,17 @@ class _Load:
         self.response = await answered
         if not self.response:
             backend.send(m.SYNC)
-            await self._end()
+            try:
+                await self._end()
+            except ServerError as refused:
+                if m.error_of(refused.raw[5:]).sqlstate != WRONG_OBJECT_TYPE:
+                    raise
+                raise DomicileError(
+                    e.FEATURE_NOT_SUPPORTED,
+                    f"region {self.region} takes no COPY of rows from here",
+                    detail="PostgreSQL copies into a view only where its INSERTs are a trigger's.",
+                    hint=f"Use INSERT, or have a policy of region {self.region} say insert = true.",
+                ) from None
         exchange.failed = session.nudge
 
     @property
@@ -187,27 +200,30 @@ async def _split(session: Session, bound: Bound) -> None:
     homes: dict[tuple[bytes | None, ...], RegionName] = {}
     loads: dict[RegionName, _Load] = {}
 
-    async def home_of(row: Row) -> RegionName:
-        region = homes.get(row.key)
-        if region is not None:
-            return region
-        values = [text_of(value, int(binary), oid) for value, oid in zip(row.key, types, strict=True)]
-        if isinstance(where, CopyKey):
-            region = home_of_value(where.key, values[0], catalog)
-        else:
-            parent = detail.table.key.parent if detail.table.key is not None else None
-            assert parent is not None
-            shown = ", ".join(f"{detail.columns[i]} = {v}" for i, v in zip(positions, values, strict=True))
-            sources = tuple(Literal(value) for value in values)
-            region = await execute.probe(session, bound, Probe(parent, where.texts, sources, shown))
-        if len(homes) >= HOMES_MAX:
+    async def know_homes(rows: list[Row]) -> None:
+        new = list(dict.fromkeys(row.key for row in rows if row.key not in homes))
+        if len(homes) + len(new) > HOMES_MAX:
             homes.clear()
-        homes[row.key] = region
-        return region
+            new = list(dict.fromkeys(row.key for row in rows))
+        texts = [tuple(text_of(v, int(binary), oid) for v, oid in zip(key, types, strict=True)) for key in new]
+        if isinstance(where, CopyKey):
+            for key, (text,) in zip(new, texts, strict=True):
+                homes[key] = home_of_value(where.key, text, catalog)
+            return
+        found = await execute.probe(session, where.texts, texts)
+        for key, values in zip(new, texts, strict=True):
+            region = found.get(values)
+            if region is None:
+                assert detail.table.key is not None
+                assert detail.table.key.parent is not None
+                shown = ", ".join(f"{detail.columns[i]} = {v}" for i, v in zip(positions, values, strict=True))
+                raise no_parent(Probe(detail.table.key.parent, {}, (), shown))
+            homes[key] = region
 
     async def give(rows: list[Row]) -> None:
+        await know_homes(rows)
         for row in rows:
-            region = await home_of(row)
+            region = homes[row.key]
             load = loads.get(region)
             if load is None:
                 load = loads[region] = _Load(session, region)
@@ -225,6 +241,10 @@ async def _split(session: Session, bound: Bound) -> None:
             load.gathered.clear()
             load.gathered_bytes = 0
 
+    # Which regions there will be is known only as the rows come.
+    own = not session.transaction.open
+    if own:
+        session.transaction.begin("BEGIN", implicit=True)
     columns = len(detail.columns)
     code = int(binary).to_bytes(2, "big")
     session.out(m.message(m.B.COPY_IN, bytes((int(binary),)) + columns.to_bytes(2, "big") + code * columns))
@@ -232,7 +252,7 @@ async def _split(session: Session, bound: Bound) -> None:
         while (data := await _data(session, lambda: any(load.failed for load in loads.values()))) is not None:
             if any(load.failed for load in loads.values()):
                 break
-            await give(splitter.feed(data))
+            await give(splitter.feed(data + b"".join(session.copied())))
         else:
             await give(splitter.finish())
         for load in loads.values():
@@ -245,4 +265,6 @@ async def _split(session: Session, bound: Bound) -> None:
         why = error.message if isinstance(error, DomicileError) else "another region refused its rows"
         await asyncio.gather(*(load.abandon(why) for load in loads.values()))
         raise
+    if own:
+        await session.transaction.commit()
     session.out(execute.add_tags(tags) if tags else m.build_command_complete("COPY 0"))

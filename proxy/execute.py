@@ -7,7 +7,8 @@ the bytes that came; what several regions' rows need afterwards, the home region
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import planner
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 FINISH_BYTES_MAX = 64 << 20
 """Rows that `merge` and `combine` may bring home; beyond it the statement fails with 54000 and a hint."""
+
+PROBES_MAX = 1_000
+"""Keys whose home is asked for in one flight."""
 
 FIRST_USER_OID = 16384
 """FirstNormalObjectId of PostgreSQL: types below it have the same OID in every region."""
@@ -273,7 +277,10 @@ async def fly(
     """
     plan = bound.plan
     transaction = session.transaction
-    backend = await transaction.use(fragment.region, writes=plan.kind is Kind.WRITE)
+    # A function that is not known to be harmless may write, at home.
+    writes = plan.kind is Kind.WRITE or (bool(plan.calls) and transaction.open)
+    wrote_before = fragment.region in transaction.wrote
+    backend = await transaction.use(fragment.region, writes=writes)
     exchange: Exchange | None = None
     forget: object | None = None
     failed = True
@@ -301,6 +308,8 @@ async def fly(
     if exchange.error is not None:
         raise ServerError(exchange.error)
     shape.check()
+    if writes and not wrote_before and not plan.calls and exchange.tags[-1].endswith(b" 0\0"):
+        transaction.wrote_nothing(fragment.region)
     if suspended and transaction.open:
         bound.running = backend
     elif suspended or bound.rows_max:
@@ -486,42 +495,81 @@ async def _insert(session: Session, bound: Bound, placement: RowHomes) -> None:
     await know_types(session, bound)
     catalog = session.gateway.catalog()
     named = planner.row_homes(bound.plan, catalog, lambda number: parameter_text(bound, number))
-    homes = [await probe(session, bound, row) if isinstance(row, Probe) else row for row in named]
+    homes = []
+    for row in named:
+        if isinstance(row, Probe):
+            region = (await probe(session, row.texts, [_probed(bound, row)])).get(_probed(bound, row))
+            if region is None:
+                raise planner.no_parent(row)
+            homes.append(region)
+        else:
+            homes.append(row)
     fragments = planner.split_insert(bound.plan, homes)
     regions = [fragment.region for fragment in fragments]
     shape = await _shape(session, bound, regions)
-    if len(fragments) > 1:
-        raise DomicileError(
-            e.FEATURE_NOT_SUPPORTED,
-            f"the rows of this INSERT live in {len(fragments)} regions ({', '.join(regions)})",
-            hint="Insert the rows of each region in a statement of their own.",
-        )
-    tags = await together(session, [fly(session, fragment, bound, shape) for fragment in fragments])
+    async with whole(session, len(fragments) > 1):
+        tags = await together(session, [fly(session, fragment, bound, shape) for fragment in fragments])
     session.out(add_tags(tags))
 
 
-async def probe(session: Session, bound: Bound, row: Probe) -> RegionName:
-    """The region where the parent row lives: here, else asked of the others at once. Raises 23503 where nowhere."""
-    values = tuple(
-        (None if source.text is None else source.text.encode())
-        if isinstance(source, Literal)
-        else (None if (text := parameter_text(bound, source.number)) is None else text.encode())
-        for source in row.sources
+@contextlib.asynccontextmanager
+async def whole(session: Session, several: bool) -> AsyncIterator[None]:
+    """Makes a statement that writes in several regions all or nothing, where no transaction of the client does."""
+    transaction = session.transaction
+    if not several or transaction.open:
+        yield
+        return
+    transaction.begin("BEGIN", implicit=True)
+    yield  # an error is dealt with where all are: the implicit transaction is rolled back
+    await transaction.commit()
+
+
+Key = tuple[str | None, ...]
+
+
+async def probe(session: Session, texts: Mapping[RegionName, str], keys: Sequence[Key]) -> dict[Key, RegionName]:
+    """The regions where the rows with these keys live; a key that no region has is left out.
+
+    `texts` ask for one key each, as $1…; a region is asked for all that it may have in one flight: here first, then the
+    others at once.
+    """
+
+    async def ask(region: RegionName, wanted: Sequence[Key]) -> list[Key]:
+        part = session.transaction.parts.get(region)
+        inside = part is not None and not part.backend.busy
+        backend = part.backend if part is not None and inside else await session.take(region)
+        try:
+            flight = session.transaction.prefix(backend) if inside else Flight()
+            flight.parse("", texts[region])
+            for key in wanted:
+                flight.bind("", "", (), [None if value is None else value.encode() for value in key])
+                flight.execute(Reply.COLLECT)
+            flight.sync()
+            exchange = await backend.run(flight)
+        finally:
+            if not inside:
+                session.give(backend)
+        if exchange.error is not None:
+            raise ServerError(exchange.error)
+        return [key for key, tag in zip(wanted, exchange.tags, strict=True) if not tag.endswith(b" 0\0")]
+
+    homes: dict[Key, RegionName] = {}
+    for start in range(0, len(keys), PROBES_MAX):
+        some = keys[start : start + PROBES_MAX]
+        here = session.gateway.here
+        homes.update(dict.fromkeys(await ask(here, some), here))
+        missing = [key for key in some if key not in homes]
+        if missing:
+            others = list(session.gateway.catalog().others())
+            for region, found in zip(others, await together(session, [ask(r, missing) for r in others]), strict=True):
+                homes.update(dict.fromkeys(found, region))
+    return homes
+
+
+def _probed(bound: Bound, row: Probe) -> Key:
+    return tuple(
+        source.text if isinstance(source, Literal) else parameter_text(bound, source.number) for source in row.sources
     )
-
-    async def ask(region: RegionName) -> RegionName | None:
-        text = row.texts[region]
-        asked = Bound(Statement(f"probe {text}", text, (), READ), values=values)
-        rows, _ = await collect(session, Fragment(region, text), asked)
-        return region if rows else None
-
-    found = await ask(session.gateway.here)
-    if found is None:
-        answers = await together(session, [ask(region) for region in session.gateway.catalog().others()])
-        found = next((answer for answer in answers if answer is not None), None)
-    if found is None:
-        raise planner.no_parent(row)
-    return found
 
 
 READ = Plan(Kind.READ, "", Home("a look-up of the parent's home"), Append(), returns_rows=True)

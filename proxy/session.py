@@ -20,6 +20,7 @@ from . import execute, fast
 from . import messages as m
 from .backend import Backend, Flight, Reply
 from .messages import F, Walker
+from .recovery import Coordination
 from .scram import ScramServer
 from .settings import REPORTED_AT_LOGIN, parse_options
 from .statement import Bound, Described, Statement
@@ -39,6 +40,9 @@ BATCH_MESSAGES_MAX = 10_000
 STATEMENTS_MAX = 10_000
 """Prepared statements of one session; a driver that keeps more has a leak."""
 
+COPY_BYTES = 1 << 18
+"""Data of COPY FROM STDIN that is looked at together."""
+
 OUT_BYTES = 1 << 16
 """Output is gathered up to this much within a batch before it is written."""
 
@@ -51,7 +55,7 @@ class Session(asyncio.Protocol):
         self.role = ""
         self.cancel_key = b""
         self.search_path: tuple[str, ...] = ()
-        self.transaction = Transaction(gateway.here, self._take, self._give)
+        self.transaction = Transaction(gateway.here, self.take, self.give, Coordination(gateway, ""))
         self._pid = 0
         self._transport: asyncio.Transport | None = None
         self._walker: Walker | None = None
@@ -162,6 +166,15 @@ class Session(asyncio.Protocol):
             await self._sleep()
         return None if failed() else self._pop()
 
+    def copied(self) -> list[bytes]:
+        """The bodies of the CopyData messages that have come already, up to COPY_BYTES."""
+        found: list[bytes] = []
+        size = 0
+        while self._inbox and self._inbox[0].type == F.COPY_DATA and size < COPY_BYTES:
+            found.append(self._pop().body)
+            size += len(found[-1])
+        return found
+
     def nudge(self) -> None:
         """Something that `message` or `message_or` waits for may have happened."""
         self._awake()
@@ -230,7 +243,7 @@ class Session(asyncio.Protocol):
         await self.transaction.rollback()
         if pinned is not None:
             pinned.close()
-            self._give(pinned)
+            self.give(pinned)
 
     async def _startup_packet(self) -> m.Startup:
         while True:
@@ -281,6 +294,7 @@ class Session(asyncio.Protocol):
         if asked.get("replication", "false").lower() not in ("false", "off", "no", "0"):
             raise DomicileError(e.FEATURE_NOT_SUPPORTED, "replication connections do not go through a gateway")
         self.role = asked["user"]
+        self.transaction.coordinator = Coordination(self.gateway, self.role)
         initial = self._initial_settings(asked)
         await self._authenticate(binding)
         database = asked.get("database") or self.role
@@ -390,7 +404,8 @@ class Session(asyncio.Protocol):
         for name, value in backend.parameters.items():
             self._parameter(name, value)
 
-    async def _take(self, region: RegionName) -> Backend:
+    async def take(self, region: RegionName) -> Backend:
+        """A backend of the region from its pool, until `give`."""
         pool = self.gateway.pool(region, self.role)
         backend = pool.take_idle() or await pool.take()
         backend.owner = self
@@ -400,7 +415,7 @@ class Session(asyncio.Protocol):
             backend.pause()
         return backend
 
-    def _give(self, backend: Backend) -> None:
+    def give(self, backend: Backend) -> None:
         backend.resume()
         self.gateway.pool(backend.region, self.role).give(backend)
 
@@ -630,7 +645,7 @@ class Session(asyncio.Protocol):
         """Keeps one home backend for this client, until it ends or says DISCARD ALL."""
         if self.transaction.pinned is None:
             part = self.transaction.parts.get(self.gateway.here)
-            self.transaction.pinned = part.backend if part is not None else await self._take(self.gateway.here)
+            self.transaction.pinned = part.backend if part is not None else await self.take(self.gateway.here)
 
     def unpin(self) -> None:
         """After DISCARD ALL: the backend is as new, and goes back unless a transaction holds it."""
@@ -638,7 +653,7 @@ class Session(asyncio.Protocol):
         if backend is not None and self.gateway.here not in self.transaction.parts:
             backend.settings.clear()
             backend.prepared.clear()
-            self._give(backend)
+            self.give(backend)
 
     async def refresh_search_path(self) -> None:
         """Learns the schemas that unqualified names are looked up in, after a change. Not in a failed transaction."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..catalog.errors import (
     FEATURE_NOT_SUPPORTED,
@@ -17,9 +18,19 @@ from ..catalog.errors import (
     TRANSACTION_RESOLUTION_UNKNOWN,
     DomicileError,
 )
-from ..catalog.names import RegionName, quote_identifier
+from ..catalog.names import RegionName, quote_identifier, quote_literal
 from . import settings as guc
-from .backend import Backend, Flight
+from .backend import Backend, Exchange, Flight
+
+
+class Coordinator(Protocol):
+    """The home region's record of transactions over several regions."""
+
+    async def begin(self, regions: Sequence[RegionName]) -> str:
+        """A name for the transaction, noted durably before any region prepares."""
+
+    def end(self, gid: str) -> None:
+        """Every region has done what the verdict says."""
 
 
 class ServerError(Exception):
@@ -60,8 +71,10 @@ class Transaction:
         home: RegionName,
         take: Callable[[RegionName], Awaitable[Backend]],
         give: Callable[[Backend], None],
+        coordinator: Coordinator,
     ) -> None:
         self.home = home
+        self.coordinator = coordinator
         self.status = "I"
         self.implicit = False
         self.settings: dict[str, str] = {}  #: by lower-case name, canonical value
@@ -90,12 +103,6 @@ class Transaction:
 
     async def use(self, region: RegionName, *, writes: bool = False) -> Backend:
         """A backend of the region for one flight: the transaction's part there, or one from the pool."""
-        if writes and self.open and self.wrote and region not in self.wrote:
-            raise DomicileError(
-                FEATURE_NOT_SUPPORTED,
-                f"this transaction has written in region {self.wrote[0]} and can't write in region {region} too",
-                hint="Commit first, and write the rows of each region in a transaction of their own.",
-            )
         if self.role_set and region != self.home:
             raise DomicileError(
                 FEATURE_NOT_SUPPORTED,
@@ -110,6 +117,11 @@ class Transaction:
         if writes and region not in self.wrote:
             self.wrote.append(region)
         return part.backend
+
+    def wrote_nothing(self, region: RegionName) -> None:
+        """What was taken for a write there had no row to write: the region need not prepare for it."""
+        if region in self.wrote:
+            self.wrote.remove(region)
 
     def prefix(self, backend: Backend) -> Flight:
         """A flight that begins with what the backend still lacks of the session's state."""
@@ -169,35 +181,100 @@ class Transaction:
             self.status = "E"
 
     async def commit(self) -> None:
-        """Commits every part. Raises ServerError where PostgreSQL refuses; nothing is committed then."""
-        parts = dict(self.parts)
+        """Commits every part, all or none. Raises ServerError where PostgreSQL refuses, DomicileError where a region is
+        lost: nothing is committed then, but for 08007, which says that this is not known."""
+        if len(self.wrote) > 1:
+            await self._commit_several()
+        else:
+            await self._commit_one()
+        for part in self.parts.values():
+            self._return(part.backend)
+        self._over()
+
+    async def _commit_one(self) -> None:
         # The part that wrote goes first: it alone can refuse, and then the others have nothing to keep.
-        order = sorted(parts, key=lambda region: region not in self.wrote)
-        for region in order:
-            part = parts[region]
+        for region in sorted(self.parts, key=lambda region: region not in self.wrote):
+            part = self.parts[region]
             if not part.begun:
                 continue
-            flight = Flight()
-            flight.command("COMMIT")
-            flight.sync()
             try:
-                exchange = await part.backend.run(flight)
+                exchange = await self._command(part, "COMMIT")
             except DomicileError as lost:
+                wrote = region in self.wrote
                 await self.rollback()
-                if region in self.wrote:
-                    raise DomicileError(
-                        TRANSACTION_RESOLUTION_UNKNOWN,
-                        f"region {region} was lost while it committed: whether it did is not known",
-                        detail=lost.detail,
-                        hint="Look whether the rows are there before you try again.",
-                    ) from None
+                if wrote:
+                    raise _unknown(region, lost) from None
                 raise
             if exchange.error is not None:
                 await self.rollback()
                 raise ServerError(exchange.error)
-        for part in parts.values():
-            self._return(part.backend)
-        self._over()
+
+    async def _commit_several(self) -> None:
+        """Two-phase commit. The home region's part never prepares: its plain COMMIT, with the verdict in it, decides
+        (the "last agent" of the literature). What a crash leaves is finished by `recovery.py`."""
+        home = self.home
+        foreign = [region for region in self.wrote if region != home]
+        if home not in self.parts:
+            await self.use(home)
+        gid = await self.coordinator.begin(foreign)
+        try:
+            await self._all_take(
+                [self.parts[region] for region in foreign], f"PREPARE TRANSACTION {quote_literal(gid)}"
+            )
+        except (DomicileError, ServerError):
+            await self._undo(gid, foreign)
+            raise
+        part = self.parts[home]
+        flight = self.prefix(part.backend)
+        flight.command(f"SELECT domicile.decide({quote_literal(gid)})")
+        flight.command("COMMIT")
+        flight.sync()
+        try:
+            exchange = await part.backend.run(flight)
+        except DomicileError as lost:
+            # Whether home committed is not known here; recovery asks it, and the others follow.
+            await self.rollback()
+            raise _unknown(home, lost) from None
+        if exchange.error is not None:
+            await self._undo(gid, foreign)
+            raise ServerError(exchange.error)
+        readers = [part for region, part in self.parts.items() if region not in self.wrote and region != home]
+        await asyncio.gather(*(self._command(p, "COMMIT") for p in readers if p.begun), return_exceptions=True)
+        try:
+            await self._all_take([self.parts[region] for region in foreign], f"COMMIT PREPARED {quote_literal(gid)}")
+        except (DomicileError, ServerError):
+            return  # it is decided: recovery finishes it
+        self.coordinator.end(gid)
+
+    async def _undo(self, gid: str, foreign: list[RegionName]) -> None:
+        """Rolls back what was prepared and what was not; recovery does it where a region is away."""
+        prepared = [self.parts[region] for region in foreign if self.parts[region].backend.status == "I"]
+        results = await asyncio.gather(
+            *(self._command(part, f"ROLLBACK PREPARED {quote_literal(gid)}") for part in prepared),
+            return_exceptions=True,
+        )
+        clean = all(not isinstance(r, BaseException) and r.error is None for r in results)
+        await self.rollback()
+        if clean and len(prepared) == len(foreign):
+            self.coordinator.end(gid)
+
+    @staticmethod
+    async def _command(part: Part, command: str) -> Exchange:
+        flight = Flight()
+        flight.command(command)
+        flight.sync()
+        return await part.backend.run(flight)
+
+    async def _all_take(self, parts: Sequence[Part], command: str) -> None:
+        """The command in every part, at once. Raises the first refusal when all have answered."""
+        results = await asyncio.gather(*(self._command(part, command) for part in parts), return_exceptions=True)
+        for result in results:
+            if isinstance(result, DomicileError):
+                raise result
+            if isinstance(result, BaseException):
+                raise DomicileError(INTERNAL_ERROR, str(result)) from result
+            if result.error is not None:
+                raise ServerError(result.error)
 
     async def rollback(self) -> None:
         """Rolls every part back, whatever its state, and gives the backends back. Never raises."""
@@ -219,11 +296,8 @@ class Transaction:
             else:
                 backend.close()
         if backend.lost is None and backend.status != "I":
-            flight = Flight()
-            flight.command("ROLLBACK")
-            flight.sync()
             with contextlib.suppress(DomicileError):
-                await backend.run(flight)
+                await self._command(part, "ROLLBACK")
             backend.settings = part.settings_before
         self._return(backend)
 
@@ -238,18 +312,18 @@ class Transaction:
     # --- savepoints ----------------------------------------------------------------------------------------------
 
     async def savepoint(self, name: str) -> None:
-        await self._all(f"SAVEPOINT {quote_identifier(name)}")
+        await self._all_begun(f"SAVEPOINT {quote_identifier(name)}")
         self._savepoints.append(Savepoint(name, dict(self.settings), len(self.local)))
 
     async def release(self, name: str) -> None:
         index = self._find(name)
-        await self._all(f"RELEASE SAVEPOINT {quote_identifier(name)}")
+        await self._all_begun(f"RELEASE SAVEPOINT {quote_identifier(name)}")
         del self._savepoints[index:]
 
     async def rollback_to(self, name: str) -> None:
         index = self._find(name)
         savepoint = self._savepoints[index]
-        await self._all(f"ROLLBACK TO SAVEPOINT {quote_identifier(name)}")
+        await self._all_begun(f"ROLLBACK TO SAVEPOINT {quote_identifier(name)}")
         del self._savepoints[index + 1 :]
         self.settings = dict(savepoint.settings)
         del self.local[savepoint.local :]
@@ -257,29 +331,23 @@ class Transaction:
             part.backend.settings = dict(self.settings) if region == self.home else guc.abroad(self.settings)
         self.status = "T"
 
+    async def _all_begun(self, command: str) -> None:
+        await self._all_take([part for part in self.parts.values() if part.begun], command)
+
     def _find(self, name: str) -> int:
         for index in range(len(self._savepoints) - 1, -1, -1):
             if self._savepoints[index].name == name:
                 return index
         raise DomicileError("3B001", f'savepoint "{name}" does not exist')
 
-    async def _all(self, command: str) -> None:
-        """The command in every part that is open; all must take it."""
 
-        async def one(part: Part) -> None:
-            flight = Flight()
-            flight.command(command)
-            flight.sync()
-            exchange = await part.backend.run(flight)
-            if exchange.error is not None:
-                raise ServerError(exchange.error)
-
-        results = await asyncio.gather(*(one(p) for p in self.parts.values() if p.begun), return_exceptions=True)
-        for result in results:
-            if isinstance(result, ServerError | DomicileError):
-                raise result
-            if isinstance(result, BaseException):
-                raise DomicileError(INTERNAL_ERROR, str(result)) from result
+def _unknown(region: RegionName, lost: DomicileError) -> DomicileError:
+    return DomicileError(
+        TRANSACTION_RESOLUTION_UNKNOWN,
+        f"region {region} was lost while it committed: whether it did is not known",
+        detail=lost.detail,
+        hint="Look whether the rows are there before you try again.",
+    )
 
 
 _LOCAL_ABROAD = tuple(f"SET LOCAL {name} " for name in sorted(guc.ABROAD))

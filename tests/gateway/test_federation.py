@@ -1,0 +1,221 @@
+"""One database out of three regions: rows of each, through one gateway, by real drivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+from psycopg import errors
+
+from domicile.demo.federation import Federation
+from domicile.demo.regions import DATABASE
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+REGIONS = ("us", "eu", "ap")
+
+
+@pytest.fixture
+def us(federation: Federation) -> Iterator[Connection]:
+    with federation.connect("us") as connection:
+        yield connection
+
+
+def everywhere(federation: Federation, query: str) -> list[tuple[Any, ...]]:
+    """What the regional servers themselves hold, in clear."""
+    rows: list[tuple[Any, ...]] = []
+    for region in REGIONS:
+        with federation.connect(region, "postgres", direct=True) as connection:
+            rows += connection.execute(query.encode()).fetchall()
+    return rows
+
+
+def nothing_is_prepared(federation: Federation) -> bool:
+    return not everywhere(federation, "select gid from pg_prepared_xacts")
+
+
+def _ids(federation: Federation, country: str) -> set[int]:
+    return {row[0] for row in everywhere(federation, f"select id from customers where country = '{country}'")}
+
+
+def by_country(federation: Federation, region: str) -> str:
+    """A country whose customers live in the region."""
+    with federation.connect(region, "postgres", direct=True) as connection:
+        row = connection.execute(
+            "select country from customers group by 1 order by count(*) desc, 1 limit 1"
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_a_europeans_data_is_masked_in_america_and_clear_at_home(federation: Federation) -> None:
+    country = by_country(federation, "eu")
+    query = "select id, name, email, phone from customers where country = %s order by id"
+    with federation.connect("us") as us, federation.connect("eu") as eu:
+        abroad, clear = us.execute(query, (country,)).fetchall(), eu.execute(query, (country,)).fetchall()
+    assert [row[0] for row in abroad] == [row[0] for row in clear]
+    for masked, real in zip(abroad, clear, strict=True):
+        assert masked[1] == real[1][0] + "***"
+        assert masked[2] != real[2]
+        assert masked[3] is None
+
+
+def test_a_look_up_by_id_finds_the_row_wherever_it_lives(federation: Federation, us: Connection) -> None:
+    for region in REGIONS:
+        with federation.connect(region, direct=True) as home:
+            row = home.execute("select id, country from customers order by id desc limit 1").fetchone()
+        assert row is not None
+        for binary in (False, True):
+            got = us.execute("select id, country from customers where id = %s", (row[0],), binary=binary)
+            assert got.fetchall() == [row]
+            assert got.statusmessage == "SELECT 1"
+    assert us.execute("select id from customers where id = -1").fetchall() == []
+
+
+def test_rows_of_several_regions_are_added_up_and_sorted(federation: Federation, us: Connection) -> None:
+    ids = sorted(row[0] for row in everywhere(federation, "select id from customers"))
+    assert us.execute("select count(*), min(id), max(id), sum(id) from customers").fetchone() == (
+        len(ids),
+        ids[0],
+        ids[-1],
+        sum(ids),
+    )
+    top = [row[0] for row in us.execute("select id from customers order by id desc limit 7 offset 3").fetchall()]
+    assert top == ids[::-1][3:10]
+    assert sorted(row[0] for row in us.execute("select id from customers").fetchall()) == ids
+    counted = dict(us.execute("select country, count(*) from customers group by country").fetchall())
+    assert sum(counted.values()) == len(ids)
+
+
+async def test_eight_sessions_over_three_regions_by_asyncpg(federation: Federation) -> None:
+    found = {row[0]: row[1] for row in everywhere(federation, "select id, country from customers")}
+    ap = federation.regions["ap"]
+    pool = await asyncpg.create_pool(
+        host="127.0.0.1",
+        port=ap.gateway_port,
+        user="app",
+        password=ap.passwords["app"],
+        database=DATABASE,
+        min_size=8,
+        max_size=8,
+    )
+
+    async def look(number: int) -> None:
+        assert await pool.fetchval("select country from customers where id = $1", number) == found[number]
+
+    await asyncio.gather(*(look(number) for number in found))
+    await pool.close()
+
+
+def test_rows_go_to_their_homes_and_a_failure_takes_all_back(federation: Federation, us: Connection) -> None:
+    countries = [by_country(federation, region) for region in REGIONS]
+    values = ", ".join(f"('{c}', 'split', 'split@example.com', true)" for c in countries)
+    insert = f"insert into customers (country, name, email, consent) values {values} returning id, country"
+    rows = us.execute(insert.encode()).fetchall()
+    assert sorted(row[1] for row in rows) == sorted(countries)
+    for region, country in zip(REGIONS, countries, strict=True):
+        with federation.connect(region, direct=True) as home:
+            assert home.execute("select country from customers where name = 'split'").fetchall() == [(country,)]
+    with pytest.raises(errors.NotNullViolation):
+        us.execute(insert.replace(", true)", ", null)", 1).encode())
+    assert len(everywhere(federation, "select 1 from customers where name = 'split'")) == 3
+    assert nothing_is_prepared(federation)
+    us.execute("begin")
+    for country in countries:
+        us.execute("delete from customers where country = %s and id = any(%s)", (country, [row[0] for row in rows]))
+    us.execute("commit")
+    assert everywhere(federation, "select 1 from customers where name = 'split'") == []
+    assert nothing_is_prepared(federation)
+
+
+def test_a_transaction_over_regions_is_all_or_nothing(federation: Federation, us: Connection) -> None:
+    countries = [by_country(federation, region) for region in REGIONS]
+    before = sorted(everywhere(federation, "select id, tier from customers"))
+    us.execute("begin")
+    for country in countries:
+        us.execute("update customers set tier = 'gold' where country = %s", (country,))
+    us.execute("rollback")
+    assert sorted(everywhere(federation, "select id, tier from customers")) == before
+    us.execute("begin")
+    us.execute("update customers set tier = 'gold' where country = %s", (countries[1],))
+    us.execute("savepoint a")
+    us.execute("update customers set tier = 'gold' where country = %s", (countries[2],))
+    us.execute("rollback to a")
+    us.execute("commit")
+    tiers = dict(everywhere(federation, "select country, array_agg(distinct tier) from customers group by 1"))
+    assert tiers[countries[1]] == ["gold"]
+    assert tiers[countries[2]] == sorted({tier for number, tier in before if number in _ids(federation, countries[2])})
+    with federation.connect("eu", "postgres", direct=True) as home:
+        for number, tier in before:
+            home.execute("update customers set tier = %s where id = %s", (tier, number))
+    assert sorted(everywhere(federation, "select id, tier from customers")) == before
+    assert nothing_is_prepared(federation)
+
+
+def test_copy_in_is_split_by_home(federation: Federation, us: Connection) -> None:
+    countries = [by_country(federation, region) for region in REGIONS]
+    for how in ("", " (format csv)", " (format binary)"):
+        with us.cursor().copy(f"copy customers (country, name, email, consent) from stdin{how}") as copy:
+            if "binary" in how:
+                copy.set_types(["text", "text", "text", "bool"])
+            for number in range(60):
+                row = (countries[number % 3], f"copied {number}", "copied@example.com", True)
+                if "csv" in how:
+                    copy.write(",".join(map(str, row)) + "\n")
+                else:
+                    copy.write_row(row)
+        for region, country in zip(REGIONS, countries, strict=True):
+            with federation.connect(region, "postgres", direct=True) as home:
+                got = home.execute("select country, count(*) from customers where name like 'copied %' group by 1")
+                assert got.fetchall() == [(country, 20)]
+                home.execute("delete from customers where name like 'copied %'")
+    with (
+        pytest.raises(errors.CheckViolation, match="no region has country"),
+        us.cursor().copy("copy customers (country, name, email, consent) from stdin") as copy,
+    ):
+        copy.write_row((countries[1], "copied", "x", True))
+        copy.write_row(("??", "copied", "x", True))
+    assert everywhere(federation, "select 1 from customers where name = 'copied'") == []
+    assert nothing_is_prepared(federation)
+
+
+def test_what_can_t_be_right_is_refused_and_says_what_would_work(us: Connection) -> None:
+    for statement, construct in [
+        ("select row_number() over (order by id) from customers", "window"),
+        ("select string_agg(name, ',') from customers", "string_agg"),
+        ("update customers set country = 'US' where id = 1", "country"),
+        ("update customers set tier = 'x'", "several regions"),
+        ("select ctid from customers", "ctid"),
+    ]:
+        with pytest.raises(errors.FeatureNotSupported) as refused:
+            us.execute(statement.encode())
+        assert construct in str(refused.value), statement
+        assert refused.value.diag.message_hint, statement
+
+
+def test_a_masked_column_is_masked_in_every_clause(federation: Federation, us: Connection) -> None:
+    with federation.connect("eu", direct=True) as home:
+        row = home.execute("select id, country, email from customers limit 1").fetchone()
+    assert row is not None
+    number, country, email = row
+    seen = us.execute("select email from customers where country = %s and id = %s", (country, number)).fetchone()
+    assert seen is not None
+    where = "select id from customers where country = %s and email = %s"
+    assert us.execute(where, (country, email)).fetchall() == []
+    assert us.execute(where, (country, seen[0])).fetchall() == [(number,)]
+    with pytest.raises(psycopg.Error) as refused:
+        us.execute("update customers set email = 'x' where country = %s and id = %s", (country, number))
+    assert refused.value.sqlstate in ("42501", "55000", "0A000")
+
+
+def test_explain_says_where_and_why(us: Connection) -> None:
+    lines = "\n".join(row[0] for row in us.execute("explain select name from customers where country = 'DE'"))
+    assert "Regions: eu" in lines
+    assert "country = 'DE'" in lines
+    assert "Catalog: version" in lines
+    lines = "\n".join(row[0] for row in us.execute("explain select count(*) from customers"))
+    assert "combine" in lines
+    assert "Declined: append" in lines

@@ -322,6 +322,10 @@ begin
                 kind := 'mapped';
                 if not exists (select from domicile.mapping m where m.rel = set_locality.mapping) then
                     perform domicile.set_mapping(mapping);
+                elsif move then
+                    -- The mapping may have changed under rows that are here: they are let go, and moved.
+                    perform domicile.drop_home_constraint(rel);
+                    perform domicile.accept_mapping(mapping);
                 end if;
             elsif attribute.atttypid in ('bigint'::regtype, 'integer'::regtype) then
                 kind := 'id';
@@ -367,6 +371,10 @@ begin
                 hint = 'move => true pins it nonetheless; nothing is shared until the rows have been moved.';
         elsif abroad is not null then
             raise notice 'table % is being pinned: its rows of other regions must be moved', rel using detail = abroad;
+        elsif exists (select from domicile.locality l where l.rel = parent and l.state = 'pinning') then
+            abroad := 'none yet, but its parent has';
+        end if;
+        if abroad is not null then
             update domicile.locality l set state = 'pinning' where l.rel = set_locality.rel;
         end if;
     end if;

@@ -112,7 +112,6 @@ begin
             insert into domicile.foreign_role values (w.name, w.role, w.region)
                 on conflict on constraint foreign_role_pkey do nothing;
             -- The agent ends what a dead coordinator left in doubt: COMMIT PREPARED is the owner's alone.
-            execute format('grant connect on database %I to %I', current_database(), w.name);
             if current_setting('server_version_num')::int >= 160000 then
                 execute format('grant %I to domicile_node with inherit false, set true', w.name);
             else
@@ -142,6 +141,9 @@ begin
             end if;
         end if;
         select * into present from pg_roles where rolname = w.name;
+        if not has_database_privilege(present.oid, current_database(), 'connect') then
+            execute format('grant connect on database %I to %I', current_database(), w.name);
+        end if;
         for extra in select s.setdatabase, d.datname from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase
             where s.setrole = present.oid and (s.setdatabase <> 0 or s.setconfig <> array['search_path=' || path])
         loop

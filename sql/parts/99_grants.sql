@@ -12,7 +12,7 @@ begin
         if f.definer and f.name not in ('here', 'next_id', 'region_of', 'set_password') then
             execute format('revoke all on function %s from public', f.signature);
         end if;
-        if f.name in ('create_region', 'drop_region', 'set_here', 'set_locality', 'set_mapping', 'accept_mapping', 'finish_move', 'rows_by_home',
+        if f.name in ('create_region', 'drop_region', 'set_here', 'set_locality', 'set_mapping', 'accept_mapping', 'finish_move', 'rows_by_home', 'claim_batch', 'confirm_batch', 'verdict', 'batch_arrived', 'move_obstacles', 'family',
             'create_policy', 'alter_policy', 'drop_policy', 'policy_diff', 'settle', 'audit', 'snapshot', 'align_ids', 'reach', 'enroll', 'version') then
             execute format('grant execute on function %s to domicile_admin', f.signature);
         end if;

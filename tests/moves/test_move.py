@@ -122,14 +122,14 @@ def test_a_run_that_is_stopped_anywhere_is_taken_up(databases, connect) -> None:
     assert sorted(i for rows in ids(databases, "orders").values() for i in rows) == list(range(1, CUSTOMERS + 1))
     for database in databases.values():
         assert database.run_sql("select count(*) from pg_prepared_xacts") == [(0,)]
-    assert databases["us"].run_sql("select count(*) from domicile.move_batch") == [(0,)]
+    assert databases["us"].run_sql("select count(*) from domicile.move_decision where moved") == [(0,)]
 
 
 def test_a_prepared_batch_that_was_not_decided_goes_back(databases, connect) -> None:
     c = connect()
     c["eu"].execute("begin")
     c["eu"].execute("insert into countries values ('X1', 'left behind')")
-    c["eu"].execute("prepare transaction 'domicile move left'")
+    c["eu"].execute("prepare transaction 'domicile move us eu left'")
     c["eu"].execute("begin")
     c["eu"].execute("insert into countries values ('X2', 'not ours')")
     c["eu"].execute("prepare transaction 'somebody else''s'")

@@ -4,17 +4,19 @@ newest PostgreSQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from domicile.embedded import EmbeddedServer
+from domicile.embedded import Binaries, EmbeddedServer, find_binaries
 from domicile.sql.build import script
 
-from ..conftest import Database, MakeDatabase
+from ..conftest import POSTGRES_15, Database, require
 
 SHOP = """
 create table country_region (country text primary key, region text not null);
@@ -100,73 +102,85 @@ def error_of(connection: psycopg.Connection[Any], sql: str) -> psycopg.errors.Di
     return caught.value.diag
 
 
-def install(make_database: MakeDatabase, server: EmbeddedServer, level: str) -> Region:
-    database = make_database(server)
+def install(database: Database, level: str = "full", here: str = "eu") -> Region:
+    """Installs Domicile in a fresh database."""
     region = Region(database, "postgres", "")
     if level == "managed":
         # What a cloud service gives: no superuser, but CREATEROLE, REPLICATION and the database.
         region = Region(database, "service", "service")
-        database.run_sql("create role service login createrole replication password 'service'")
-        database.run_sql(f"alter database {database.name} owner to service")
+        database.server.run_sql("create role service login createrole replication password 'service'")
+        database.server.run_sql(f"alter database {database.name} owner to service")
     with region.connect() as connection, connection.transaction():
         connection.execute(script().encode())
     for name, law in (("us", "CCPA"), ("eu", "GDPR"), ("ap", "PDPA")):
         region.run("select domicile.create_region(%s, %s)", name, law)
-    region.run("select domicile.set_here('eu')")
+    region.run("select domicile.set_here(%s)", here)
     return region
 
 
-def tidy_up(server: EmbeddedServer) -> None:
-    """Gives back to PUBLIC what the wall took from the server's other databases, so that its roles can be dropped."""
-    with server.connect() as connection:
-        roles = connection.execute("select rolname from pg_roles where rolname !~ '^pg_' and not rolsuper").fetchall()
-        for (role,) in roles:
-            connection.execute(f'drop owned by "{role}"'.encode())
-        connection.execute("grant connect, temporary on database postgres to public")
-        connection.execute("grant connect on database template1 to public")
+class Place:
+    """A server for one level of install, with a region made once on it and cloned for each test: installing takes a
+    second, cloning a tenth. Roles belong to a server as a whole, so no two levels share one.
+    """
+
+    def __init__(self, folder: Path, binaries: Binaries, level: str) -> None:
+        self._numbers = itertools.count(1)
+        self.server = EmbeddedServer(folder, binaries=binaries)
+        self.server.start()
+        self.server.run_sql("create database template_region")
+        self._template = install(Database(self.server, "template_region"), level)
+        self._template.run(SHOP)
+        self._roles = self._all_roles()
+
+    def _all_roles(self) -> set[str]:
+        return {name for (name,) in self.server.run_sql("select rolname from pg_roles")}
+
+    def clone(self) -> Iterator[Region]:
+        name = f"region_{next(self._numbers)}"
+        owner = self._template.owner
+        self.server.run_sql(f"create database {name} template template_region owner {owner}")
+        region = Region(Database(self.server, name), owner, self._template.password)
+        region.run("select domicile.settle(true)")
+        yield region
+        self.server.run_sql(f"drop database {name} with (force)")
+        for role in self._all_roles() - self._roles:
+            self.server.run_sql(f'drop role "{role}"')
 
 
-Where = tuple[EmbeddedServer, str]
+@pytest.fixture(scope="session")
+def places(servers_folder: Path) -> Iterator[Callable[[str], Place]]:
+    made: dict[str, Place] = {}
 
+    def place(where: str) -> Place:
+        if where not in made:
+            version, level = where.split()
+            if version == "15":
+                require((POSTGRES_15 / "initdb").exists(), f"PostgreSQL 15 in {POSTGRES_15}")
+            binaries = find_binaries(POSTGRES_15 if version == "15" else None)
+            made[where] = Place(servers_folder / f"sql-{version}-{level}", binaries, level)
+        return made[where]
 
-def _where(request: pytest.FixtureRequest) -> Iterator[Where]:
-    version, level = request.param.split()
-    server: EmbeddedServer = request.getfixturevalue(f"server{version}")
-    yield server, level
-    tidy_up(server)
+    yield place
+    for each in made.values():
+        each.server.remove()
 
 
 @pytest.fixture(params=["18 full", "15 managed"])
-def where(request: pytest.FixtureRequest, make_database: MakeDatabase) -> Iterator[Where]:
-    """The newest PostgreSQL with superuser, the oldest without."""
-    yield from _where(request)
-
-
-@pytest.fixture(params=["18 full", "18 managed", "15 full", "15 managed"])
-def everywhere(request: pytest.FixtureRequest, make_database: MakeDatabase) -> Iterator[Where]:
-    yield from _where(request)
-
-
-@pytest.fixture
-def region(make_database: MakeDatabase, where: Where) -> Region:
-    """Region eu with the shop's tables, nothing managed yet."""
-    region = install(make_database, *where)
-    region.run(SHOP)
-    return region
+def region(request: pytest.FixtureRequest, places: Callable[[str], Place]) -> Iterator[Region]:
+    """Region eu, nothing managed yet: on the newest PostgreSQL with superuser, on the oldest without."""
+    yield from places(request.param).clone()
 
 
 @pytest.fixture
 def shared(region: Region) -> Region:
     """Region eu with customers and orders pinned and shared."""
-    region.run(PINNED)
-    region.run(POLICIES)
+    region.run(PINNED + POLICIES)
     return region
 
 
-@pytest.fixture
-def anywhere(make_database: MakeDatabase, everywhere: Where) -> Region:
+@pytest.fixture(params=["18 full", "18 managed", "15 full", "15 managed"])
+def anywhere(request: pytest.FixtureRequest, places: Callable[[str], Place]) -> Iterator[Region]:
     """The same on both levels and both versions: for the tests that a release stands or falls by."""
-    region = install(make_database, *everywhere)
-    for sql in (SHOP, PINNED, POLICIES):
-        region.run(sql)
-    return region
+    for region in places(request.param).clone():
+        region.run(PINNED + POLICIES)
+        yield region

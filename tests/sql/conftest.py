@@ -145,6 +145,8 @@ class Place:
         self.server.run_sql(f"drop database {name} with (force)")
         for role in self._all_roles() - self._roles:
             self.server.run_sql(f'drop role "{role}"')
+        for role in ("app", "analyst", "idle"):
+            self.server.run_sql(f"alter role {role} password '{role}'")
 
 
 @pytest.fixture(scope="session")

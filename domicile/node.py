@@ -94,6 +94,7 @@ class Node:
                 pool,
                 self.ledger,
             )
+            follower.subscribe(self.guard.catalog_changed)
             await _listening("guard", self.guard.start)
         if configuration.agent is not None:
             self.agent = Agent(configuration)

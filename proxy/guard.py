@@ -93,6 +93,11 @@ select json_build_object(
     'server_version', current_setting('server_version'))::text
 """
 
+OWED_MAX = 10_000
+"""Messages of one connection that PostgreSQL has not answered yet; beyond it the guard stops reading from the caller
+until half of them are answered. PostgreSQL holds back at most 8 kB of replies, some 1,600, so that it can't wait for
+more from the caller meanwhile."""
+
 CLOSE_S = 2.0
 """How long a last message may take to be read."""
 
@@ -173,6 +178,12 @@ class Guard:
             caller.abort()
         for server in list(self._servers):
             server.abort()
+
+    def catalog_changed(self, catalog: Catalog) -> None:
+        """Ends the connections of regions that the catalog does not know any more: a region is shut out at once."""
+        for caller in list(self._callers):
+            if caller.region is not None and caller.region not in catalog.regions:
+                caller.end(caller.unknown())
 
     # --- what connections share ----------------------------------------------------------------------------------
 
@@ -355,6 +366,7 @@ class _Caller(asyncio.Protocol):
         self._refusals: deque[tuple[int, DomicileError]] = deque()
         self._refused = 0
         self._judging = False
+        self._crowded = False
         self._unread: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -367,15 +379,7 @@ class _Caller(asyncio.Protocol):
         guard.enter(self)
         self.region = certificates.peer_region(transport.get_extra_info("peercert"))
         if self.region is None or self.region == guard.here or self.region not in guard.catalog().regions:
-            name = f"region {self.region}" if self.region else "whoever holds this certificate"
-            self.end(
-                DomicileError(
-                    INVALID_AUTHORIZATION,
-                    f"{name} is no other region that region {guard.here} knows",
-                    hint=f"select domicile.create_region(…) in region {guard.here}, as domicile init does.",
-                    severity="FATAL",
-                )
-            )
+            self.end(self.unknown())
             self.region = None
             return
         guard.per_region[self.region] += 1
@@ -392,6 +396,16 @@ class _Caller(asyncio.Protocol):
             return
         self._rules = Rules(guard.here, self.region, guard.options.functions)
         self._timer = asyncio.get_running_loop().call_later(guard.options.login_timeout_s, self._too_slow)
+
+    def unknown(self) -> DomicileError:
+        here = self._guard.here
+        name = f"region {self.region}" if self.region else "whoever holds this certificate"
+        return DomicileError(
+            INVALID_AUTHORIZATION,
+            f"{name} is no other region that region {here} knows",
+            hint=f"select domicile.create_region(…) in region {here}, as domicile init does.",
+            severity="FATAL",
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         guard = self._guard
@@ -441,7 +455,9 @@ class _Caller(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing() and not self._judging:
+        if self._judging or self._crowded:
+            return
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # --- from the caller -----------------------------------------------------------------------------------------
@@ -450,7 +466,7 @@ class _Caller(asyncio.Protocol):
         if self._transport is None:
             return
         if self._judging:
-            self._unread.append(data)
+            self._unread.append(data)  # what was read before reading was paused
             return
         try:
             if self._startup is not None:
@@ -578,6 +594,9 @@ class _Caller(asyncio.Protocol):
         if runs:
             out.append(buffer[start : runs[-1].end])
             self._write(out)
+        if len(self.owed.queue) > OWED_MAX and not self._crowded:
+            self._crowded = True
+            self.pause()
 
     def _write(self, out: list[bytes]) -> None:
         if self.server is not None:
@@ -706,6 +725,9 @@ class _Caller(asyncio.Protocol):
                 raise DomicileError(PROTOCOL_VIOLATION, "replication in a guarded connection")
             elif kind != B.PARAMETER_STATUS:
                 owed.answered(kind)
+        if self._crowded and len(owed.queue) < OWED_MAX // 2:
+            self._crowded = False
+            self.resume()
         if runs and self._transport is not None:
             out.append(buffer[start : runs[-1].end])
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))

@@ -95,6 +95,7 @@ class Server(asyncio.Protocol):
     def __init__(self, login: Login, caller: Reader) -> None:
         self.login = login
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready.add_done_callback(_heard)
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._caller = caller
         self._walker = Walker()
@@ -160,6 +161,12 @@ class Server(asyncio.Protocol):
     def resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def _heard(ready: asyncio.Future[None]) -> None:
+    """Nobody waits for `ready` where TLS failed before: its exception is no surprise."""
+    if not ready.cancelled():
+        ready.exception()
 
 
 class AskForTls(asyncio.Protocol):

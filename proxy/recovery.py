@@ -81,7 +81,7 @@ async def _finish_all(gateway: Gateway) -> None:
         GRACE_S,
     )
     for row in rows:
-        committed = await gateway.control.fetchval("select domicile.verdict($1)", row["gid"])
+        committed = await gateway.control.fetchval("select domicile.outcome($1)", row["gid"])
         verb = "COMMIT" if committed else "ROLLBACK"
         ended = [await _end_part(gateway, RegionName(r), row["role"], row["gid"], verb) for r in row["regions"]]
         if all(ended) and (committed or row["age_s"] > ABORT_WATCH_S):

@@ -1,6 +1,6 @@
 -- Transactions that wrote in several regions. This region coordinates those of its own gateway's clients: the other
--- regions' parts are prepared first, and the commit of this region's part, which writes the verdict, decides. Who finds
--- a transaction unfinished later asks here, and the asking settles it: a verdict stands once, whoever writes it first.
+-- regions' parts are prepared first, and the commit of this region's part, which writes the outcome, decides. Who finds
+-- a transaction unfinished later asks here, and the asking settles it: an outcome stands once, whoever writes it first.
 
 create table domicile.two_phase (
     gid         text primary key,
@@ -14,12 +14,12 @@ comment on table domicile.two_phase is
     'finished when every region has committed or rolled back';
 create index two_phase_unfinished on domicile.two_phase (began_at) where finished_at is null;
 
-create table domicile.verdict (
+create table domicile.outcome (
     gid       text primary key,
     committed boolean not null,
     at        timestamptz not null default now()
 );
-comment on table domicile.verdict is
+comment on table domicile.outcome is
     'What became of a transaction over several regions. Written by its own commit, or, as an abort, by recovery';
 
 create function domicile.begin_two_phase(gid text, role text, regions text[]) returns void
@@ -32,7 +32,7 @@ comment on function domicile.begin_two_phase(text, text, text[]) is
 create function domicile.decide(gid text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    insert into domicile.verdict (gid, committed) values (decide.gid, true);
+    insert into domicile.outcome (gid, committed) values (decide.gid, true);
 exception when unique_violation then
     raise exception using
         errcode = '40001',
@@ -41,38 +41,38 @@ exception when unique_violation then
 end
 $$;
 comment on function domicile.decide(text) is
-    'The verdict of a transaction over several regions, written by the transaction itself: its commit is the decision';
+    'The outcome of a transaction over several regions, written by the transaction itself: its commit is the decision';
 
-create function domicile.verdict(gid text) returns boolean
+create function domicile.outcome(gid text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     -- Waits for a commit that is under way, and loses to it; otherwise nobody can commit this transaction any more.
-    insert into domicile.verdict as v (gid, committed) values (verdict.gid, false) on conflict do nothing;
-    return (select v.committed from domicile.verdict v where v.gid = verdict.gid);
+    insert into domicile.outcome as v (gid, committed) values (outcome.gid, false) on conflict do nothing;
+    return (select v.committed from domicile.outcome v where v.gid = outcome.gid);
 end
 $$;
-comment on function domicile.verdict(text) is
+comment on function domicile.outcome(text) is
     'Whether the transaction committed. Where it has not, it never will: asking settles it';
 
 create function domicile.end_two_phase(gid text) returns void
 language sql security definer set search_path = pg_catalog, pg_temp as $$
     update domicile.two_phase t set finished_at = now() where t.gid = $1;
     -- What is long finished is no longer asked for.
-    delete from domicile.verdict v using domicile.two_phase t
+    delete from domicile.outcome v using domicile.two_phase t
         where v.gid = t.gid and t.finished_at < now() - interval '1 day';
     delete from domicile.two_phase t where t.finished_at < now() - interval '1 day';
 $$;
-comment on function domicile.end_two_phase(text) is 'Every region has done what the verdict says';
+comment on function domicile.end_two_phase(text) is 'Every region has done what the outcome says';
 
 create view domicile.in_doubt as
     select t.gid, t.role, t.regions, t.began_at, v.committed
-    from domicile.two_phase t left join domicile.verdict v using (gid)
+    from domicile.two_phase t left join domicile.outcome v using (gid)
     where t.finished_at is null;
 comment on view domicile.in_doubt is
     'Transactions over several regions, coordinated here, that are not finished: committed is null where none has decided';
 
 revoke all on function domicile.decide(text) from public;
 grant execute on function domicile.decide(text) to domicile_local;
-grant execute on function domicile.begin_two_phase(text, text, text[]), domicile.verdict(text), domicile.end_two_phase(text)
+grant execute on function domicile.begin_two_phase(text, text, text[]), domicile.outcome(text), domicile.end_two_phase(text)
     to domicile_node;
 grant select on domicile.in_doubt to domicile_node, domicile_admin;

@@ -102,6 +102,9 @@ def facts(statement: Statement, catalog: Catalog, path: tuple[str, ...], role: s
     if not walker.facts.scopes:
         walker.facts.scopes.append(top)
     walker.qualified_columns()
+    for scope, uses in walker.cte_uses.items():
+        if len(uses) == 1:  # read once, a CTE is a subquery of FROM
+            uses[0].sub = scope
     return walker.facts
 
 
@@ -198,6 +201,38 @@ def _through(source: Source, name: str) -> tuple[Source, str] | None:
     return found[0] if len(found) == 1 else None
 
 
+def output_names(scope: Scope) -> list[str] | None:
+    """The names of a SELECT's columns; None where one can't be told without PostgreSQL's rules for expressions."""
+    found: list[str] = []
+    for item in scope.body.get("targetList", ()):
+        target = item["ResTarget"]
+        kind, value = only(target.get("val", {}))
+        if "name" in target:
+            found.append(target["name"])
+        elif kind != "ColumnRef":
+            return None
+        elif "A_Star" not in value["fields"][-1]:
+            found.append(names(value["fields"])[-1])
+        else:
+            qualifier = names(value["fields"])
+            if scope.using or scope.renamed:
+                return None
+            for source in scope.sources:
+                if not qualifier or source.name == qualifier[-1]:
+                    visible = visible_columns(source)
+                    if visible is None:
+                        return None
+                    found += visible
+    return found
+
+
+def visible_columns(source: Source) -> list[str] | None:
+    """The names of a source's columns in order; None where they are not known."""
+    if source.table is not None:
+        return list(source.columns) if source.columns else None
+    return output_names(source.sub) if source.sub is not None else None
+
+
 def plain(scope: Scope) -> bool:
     """True for a SELECT to which a filter around it may be applied before it, as to a view's."""
     body = scope.body
@@ -222,6 +257,7 @@ class _Walker:
         self.catalog, self.path, self.role = catalog, path, role
         self.facts = Facts()
         self.join_count = 0
+        self.cte_uses: dict[Scope, list[Source]] = {}
         self.special: dict[str, Any] = {
             "SelectStmt": lambda b, s: self.select(b, s, "link"),
             "InsertStmt": self.insert,
@@ -359,7 +395,9 @@ class _Walker:
         for cte in ctes:
             kind, query = only(cte["ctequery"])
             if kind == "SelectStmt":
-                scope.ctes[cte["ctename"]] = self.select_scope(query, scope, "cte")
+                inner = self.select_scope(query, scope, "cte")
+                followed = not recursive and "aliascolnames" not in cte
+                scope.ctes[cte["ctename"]] = inner if followed else None
             else:
                 self.facts.writing_ctes = True
                 inner = self.scope(query, scope, "cte")
@@ -432,6 +470,9 @@ class _Walker:
         alias = body.get("alias", {})
         source = self.source(scope, alias.get("aliasname", name))
         if cte and schema is None and self.is_cte(name, scope):
+            found = self.cte_scope(name, scope)
+            if found is not None and "colnames" not in alias:
+                self.cte_uses.setdefault(found, []).append(source)
             return source
         offset = body.get("location", 0)
         named = resolve(self.catalog, self.path, self.role, schema, name)
@@ -455,6 +496,11 @@ class _Walker:
                 return True
             scope = scope.parent
         return False
+
+    def cte_scope(self, name: str, scope: Scope | None) -> Scope | None:
+        while scope is not None and name not in scope.ctes:
+            scope = scope.parent
+        return scope.ctes[name] if scope is not None else None
 
     def from_item(self, item: Node, scope: Scope) -> None:
         kind, body = only(item)

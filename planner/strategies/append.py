@@ -47,7 +47,7 @@ def co_located(facts: Facts, proof: Proof) -> None:
     name = source.table.name.name
     role = source.scope.role
     if role == "cte":
-        raise Decline(f"{name} is read in WITH, and its rows of all regions would be needed in each")
+        raise Decline(f"{name} is read in a WITH that looks at rows of all regions, or is itself read more than once")
     if role == "branch":
         raise Decline(f"{name} is read in UNION, INTERSECT or EXCEPT, which puts rows of all regions together")
     if role in ("from", "lateral"):

@@ -14,7 +14,7 @@ from ...catalog.names import RegionName
 from ...catalog.snapshot import Catalog
 from ..keys import base_type
 from ..refusal import Decline
-from ..resolve import Facts, Scope, Source, column_of
+from ..resolve import Facts, Scope, Source, column_of, visible_columns
 from ..splice import Name, abroad
 
 # pglast's annotations make every field optional, which no statement that was parsed has: read as untyped here
@@ -317,10 +317,10 @@ def _star(top: Scope, parts: list[str]) -> Iterator[tuple[list[str], str]]:
     if not sources:
         raise Decline(f"the columns of {'.'.join([*parts, '*'])} are not known", hint)
     for source in sources:
-        if source.table is None or source.name is None or not source.columns:
+        columns = visible_columns(source)
+        if source.name is None or columns is None or len(set(columns)) != len(columns):
             raise Decline(f"the columns of {'.'.join([*parts, '*'])} are not known", hint)
-        # written as the client may have: a bare name where an alias stands, the whole one where none does
-        yield from (([source.name], column) for column in source.columns)
+        yield from (([source.name], column) for column in columns)
 
 
 def carried(node: Any, types: Types) -> tuple[Any, str | None]:

@@ -87,17 +87,33 @@ class Queries:
     def query(self) -> str:
         self.aliases, self.ordered = 0, False
         if self.chance(0.08):
-            return f"with w as ({self.simple()}) select count(*) from w"
+            inner = self.simple("v")
+            return self.random.choice(
+                (
+                    f"with w as ({inner}) select count(*) from w",
+                    f"with w as ({inner}) select * from w order by v limit 5",
+                    f"with w as ({inner}) select * from w, w x where w.v = x.v",
+                    f"with w as ({inner}) select w.*, c.country from w join customers c on c.id::text = w.v",
+                    f"with w as (select * from customers where tier = 2) select w.id, o.total from w join orders o on"
+                    f" o.customer_id = w.id where {self.condition(('w', 'customers'))}",
+                    "with w as (select country as land, id from customers) select * from w where land in ('DE', 'US')",
+                )
+            )
         if self.chance(0.06):
-            return f"select count(*) from ({self.simple()}) w"
+            return self.random.choice(
+                (
+                    f"select count(*) from ({self.simple()}) w",
+                    f"select * from ({self.simple('v')}) w order by v limit 4",
+                )
+            )
         if self.chance(0.05):
             return f"{self.simple()} union all {self.simple()}"
         return self.aggregate() if self.chance(0.4) else self.rows()
 
-    def simple(self) -> str:
+    def simple(self, name: str = "text") -> str:
         sources, condition = self.sources()
         alias, table = sources[0]
-        return f"select {alias}.{COLUMNS[table][0]}::text from {condition}"
+        return f"select {alias}.{COLUMNS[table][0]}::text as {name} from {condition}"
 
     def rows(self) -> str:
         sources, rest = self.sources()

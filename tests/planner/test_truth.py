@@ -17,6 +17,7 @@ from domicile.planner.explain import strategy
 from .federation import Federation, Refusal, build, kinds_of_tables
 from .random_queries import Queries
 
+SEEDS = [7, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(100, 120))]
 RANDOM_QUERIES = 600
 RANDOM_WRITES = 300
 
@@ -158,9 +159,10 @@ def test_reads(federation: Federation) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_reads_made_at_random(federation: Federation) -> None:
-    """Whatever is not refused is right. The seed is in the name of what fails: `Queries(7)`, the n-th."""
-    queries, wrong, taken = Queries(7), [], Counter[str]()
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reads_made_at_random(federation: Federation, seed: int) -> None:
+    """Whatever is not refused is right. What fails is the n-th query of the seed in the test's name."""
+    queries, wrong, taken = Queries(seed), [], Counter[str]()
     for n in range(RANDOM_QUERIES):
         sql = queries.query()
         try:
@@ -189,9 +191,10 @@ def test_reads_made_at_random(federation: Federation) -> None:
     assert min(taken[s] for s in ("append", "merge", "combine", "look-up", "refused 0A000")) > 5, taken
 
 
-def test_writes_made_at_random(federation: Federation) -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_writes_made_at_random(federation: Federation, seed: int) -> None:
     """Whatever is not refused changes the rows that one database would change, and no others."""
-    queries, wrong, taken = Queries(11), [], Counter[str]()
+    queries, wrong, taken = Queries(seed), [], Counter[str]()
     everyone = [federation.whole, *federation.each.values()]
     for n in range(RANDOM_WRITES):
         sql = queries.write()

@@ -139,14 +139,15 @@ Domicile: refused (0A000: can't be answered over several regions: customers is n
   Tables: "public"."customers"
 eu> select * from "to_us"."customers" c where tier > (select avg(tier) from "to_us"."customers")
 
-plan expect=refused
+plan expect=append
 with c as (select * from customers) select * from c
 ----
 READ rows
-Domicile: refused (0A000: can't be answered over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
-  Hint: Compare the residency key with a value, so that one region can answer.
-  Because: no key tells the region
+Domicile: append
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
   Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
 eu> with c as (select * from "to_us"."customers") select * from c
 
 plan expect=refused
@@ -248,3 +249,57 @@ copy customers to '/tmp/x'
 ----
 ERROR 0A000: COPY to or from a file or program passes by the gateway, so it can't touch a managed table
 HINT: Use COPY … FROM STDIN and TO STDOUT (psql: \copy).
+
+# a CTE that is read once is a subquery of FROM
+plan expect=append
+with c as (select id, country as land from customers where tier = 1) select c.*, o.total from c join orders o on o.customer_id = c.id where c.land in ('DE', 'US')
+----
+READ rows
+Domicile: append
+  Regions: us, eu
+  Key: country IN ('DE', 'US')
+  Tables: "public"."customers", "public"."orders"
+  Declined: route: the keys may name several regions
+eu> with c as (select id, country as land from "to_us"."customers" where tier = 1) select c.*, o.total from c join "to_us"."orders" o on o.customer_id = c.id where c.land in ('DE', 'US')
+
+# Don't: read twice, it is not
+plan expect=refused
+with c as (select * from customers) select * from c a join c b on a.id = b.id
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a WITH that looks at rows of all regions, or is itself read more than once)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers"
+eu> with c as (select * from "to_us"."customers") select * from c a join c b on a.id = b.id
+
+# Don't: its columns have other names
+plan expect=refused
+with c (id) as (select country from customers) select * from c join orders o on o.customer_id = c.id
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a WITH that looks at rows of all regions, or is itself read more than once)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers", "public"."orders"
+eu> with c (id) as (select country from "to_us"."customers") select * from c join "to_us"."orders" o on o.customer_id = c.id
+
+plan expect=refused
+with c as (select * from customers limit 5) select * from c
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a WITH that looks at rows of all regions, or is itself read more than once)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers"
+eu> with c as (select * from "to_us"."customers" limit 5) select * from c
+
+plan expect=refused
+with recursive c as (select id from customers union all select id + 1 from c where id < 5) select * from c
+----
+READ rows
+Domicile: refused (0A000: can't be answered over several regions: WITH RECURSIVE may walk from one region's rows to another's)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: no key tells the region
+  Tables: "public"."customers"
+eu> with recursive c as (select id from "to_us"."customers" union all select id + 1 from c where id < 5) select * from c

@@ -388,7 +388,7 @@ plan expect=refused
 with c as (select count(*) from customers) select * from c
 ----
 READ rows
-Domicile: refused (0A000: can't be answered over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a WITH that looks at rows of all regions, or is itself read more than once)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers"
@@ -507,3 +507,18 @@ Domicile: refused (0A000: can't be answered over several regions: c.name is neit
   Declined: merge: an aggregate or a window function sees rows of all regions
   Declined: combine: c.name is neither grouped by nor in an aggregate
 eu> select o.status, c.name, count(*) from "to_us"."customers" c join "to_us"."orders" o on o.customer_id = c.id group by o.id, o.status
+
+plan expect=combine
+with c as (select * from customers where active) select country, sum(balance) from c group by country
+----
+READ rows
+Domicile: combine
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: GROUP BY gathers rows of all regions
+  Declined: merge: an aggregate or a window function sees rows of all regions
+here> WITH c AS (SELECT * FROM customers WHERE active) SELECT country, sum(balance) FROM c GROUP BY 1
+eu> WITH c AS (SELECT * FROM to_us.customers WHERE active) SELECT country, sum(balance) FROM c GROUP BY 1
+final []> SELECT domicile_rows.c1 AS country, pg_catalog.sum(domicile_rows.c2) AS sum FROM unnest($1, $2) AS domicile_rows (c1, c2) GROUP BY domicile_rows.c1

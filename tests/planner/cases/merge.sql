@@ -329,3 +329,31 @@ Domicile: refused (0A000: can't be answered over several regions: ORDER BY a par
   Declined: merge: ORDER BY a parameter or an array
   Declined: combine: nothing is added up
 eu> select c from "to_us"."customers" c order by $1 limit 3
+
+plan expect=merge
+with c as (select id, name as n, tags from customers) select * from c order by n limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> WITH c AS (SELECT id, name AS n, tags FROM customers) SELECT c.id, c.n, CAST(c.tags AS pg_catalog.text) FROM c ORDER BY 2 LIMIT 3
+eu> WITH c AS (SELECT id, name AS n, tags FROM to_us.customers) SELECT c.id, c.n, CAST(c.tags AS pg_catalog.text) FROM c ORDER BY 2 LIMIT 3
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS n, CAST(domicile_rows.c3 AS text[]) AS tags FROM unnest($1, $2, $3) AS domicile_rows (c1, c2, c3) ORDER BY domicile_rows.c2 LIMIT 3
+
+plan expect=merge
+select x.*, 1 as one from (select c.*, o.total from customers c join orders o on o.customer_id = c.id) x order by total limit 3
+----
+READ rows
+Domicile: merge
+  Regions: us, eu, ap
+  Because: no key of customers, orders is compared with a value
+  Tables: "public"."customers", "public"."orders"
+  Declined: route: no key of customers, orders is compared with a value
+  Declined: append: ORDER BY sorts rows of all regions
+here> SELECT x.id, x.name, x.email, x.country, x.tier, x.born, x.balance, x.active, CAST(x.tags AS pg_catalog.text), x.nick, x.score, x.total, 1 FROM (SELECT c.*, o.total FROM customers AS c INNER JOIN orders AS o ON o.customer_id = c.id) AS x ORDER BY 12 LIMIT 3
+eu> SELECT x.id, x.name, x.email, x.country, x.tier, x.born, x.balance, x.active, CAST(x.tags AS pg_catalog.text), x.nick, x.score, x.total, 1 FROM (SELECT c.*, o.total FROM to_us.customers AS c INNER JOIN to_us.orders AS o ON o.customer_id = c.id) AS x ORDER BY 12 LIMIT 3
+final []> SELECT domicile_rows.c1 AS id, domicile_rows.c2 AS name, domicile_rows.c3 AS email, domicile_rows.c4 AS country, domicile_rows.c5 AS tier, domicile_rows.c6 AS born, domicile_rows.c7 AS balance, domicile_rows.c8 AS active, CAST(domicile_rows.c9 AS text[]) AS tags, domicile_rows.c10 AS nick, domicile_rows.c11 AS score, domicile_rows.c12 AS total, domicile_rows.c13 AS one FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS domicile_rows (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13) ORDER BY domicile_rows.c12 LIMIT 3

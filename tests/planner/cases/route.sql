@@ -740,7 +740,7 @@ plan expect=refused
 with gone as (delete from customers returning id) select count(*) from gone
 ----
 WRITE rows
-Domicile: refused (0A000: can't be answered over several regions: customers is read in WITH, and its rows of all regions would be needed in each)
+Domicile: refused (0A000: can't be answered over several regions: customers is read in a WITH that looks at rows of all regions, or is itself read more than once)
   Hint: Compare the residency key with a value, so that one region can answer.
   Because: no key tells the region
   Tables: "public"."customers"
@@ -1079,3 +1079,13 @@ Domicile: refused (0A000: can't be answered over several regions: customers is r
   Because: no key tells the region
   Tables: "public"."customers"
 eu> select * from "to_us"."customers" a where a.country = 'DE' and exists (select from "to_us"."customers" where country = country)
+
+plan expect=route
+with c as (select * from customers) select count(*) from c where country = 'DE'
+----
+READ rows
+Domicile: route
+  Regions: eu
+  Key: country = 'DE'
+  Tables: "public"."customers"
+eu> with c as (select * from "to_us"."customers") select count(*) from c where country = 'DE'

@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 from ..catalog.configuration import Configuration, Endpoint, Postgres
 from ..catalog.names import RegionName, quote_literal
 from ..certificates import RegionFiles, caller_context, guard_context, peer_region, server_name
+from .ledger import Ledger
 from .link import Link, Observer
 from .postgres import Connection
 from .receiving import Receiving
@@ -64,6 +65,7 @@ class Agent:
         self._observer = observer
         # In our heartbeats, so that nobody else's logical message can claim that a copy is fresh.
         self._token = secrets.token_hex(16)
+        self._ledger = Ledger()
         self._server: asyncio.Server | None = None
         self._sessions: dict[RegionName, tuple[asyncio.Task[None], Sending | None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,6 +100,12 @@ class Agent:
             _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
         if self._server is not None:
             await self._server.wait_closed()
+        with contextlib.suppress(*FAILURES):
+            connection = await Connection.connect(self._conninfo, application_name="domicile ledger")
+            try:
+                await self._ledger.write(connection)
+            finally:
+                connection.close()
         self._tasks = []
         self._sessions = {}
 
@@ -121,7 +129,13 @@ class Agent:
             await asyncio.wait([older[0]], timeout=CANCEL_AGAIN_S)
         try:
             session = await Sending.open(
-                self._conninfo, link, self._here, caller, token=self._token, new_copy=secrets.token_hex(16)
+                self._conninfo,
+                link,
+                self._here,
+                caller,
+                token=self._token,
+                new_copy=secrets.token_hex(16),
+                ledger=self._ledger,
             )
             if self._sessions[caller][0] is task:
                 self._sessions[caller] = (task, session)
@@ -137,7 +151,7 @@ class Agent:
                 del self._sessions[caller]
 
     async def _beat(self) -> None:
-        """Writes heartbeats, and looks whether what is offered has changed whenever the catalog has."""
+        """Writes heartbeats and the ledger, and looks whether what is offered has changed whenever the catalog has."""
         async for attempt in self._retrying():
             with attempt:
                 connection = await Connection.connect(self._conninfo, application_name="domicile beat")
@@ -149,13 +163,14 @@ class Agent:
     async def _beat_over(self, connection: Connection) -> None:
         seen = None
         while True:
-            version = await connection.value(f"select domicile.stream_beat({quote_literal(self._token)})")
-            if version != seen:
+            news = await connection.value(f"select domicile.stream_beat({quote_literal(self._token)})")
+            if news != seen:
                 for region, (_, session) in list(self._sessions.items()):
                     if session is not None:
                         text = await connection.value(f"select domicile.stream_offer({quote_literal(region)})")
                         session.offered(source_offer(json.loads(text or "{}")))
-                seen = version
+                seen = news
+            await self._ledger.write(connection)
             await asyncio.sleep(self._beat_s)
 
     # --- taking

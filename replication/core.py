@@ -165,6 +165,7 @@ class Sender:
     heard_at: float
     said_at: float
     phase: Phase = Phase.GREETING
+    offer: wire.Offer | None = None  #: once it has been made
     resume_at: Lsn | None = None
     sent: Lsn = LSN_NONE
     confirmed: Lsn = LSN_NONE
@@ -233,7 +234,9 @@ class Sender:
             wire.PROTOCOL_VERSION, self.region, self.policy_version, copy, resume_at is not None, self.tables
         )
         at = resume_at or LSN_NONE
-        state = replace(self, phase=Phase.PREPARING, resume_at=resume_at, said_at=now, sent=at, confirmed=at)
+        state = replace(
+            self, phase=Phase.PREPARING, offer=offer, resume_at=resume_at, said_at=now, sent=at, confirmed=at
+        )
         return state, (Send(offer),)
 
     def _close(self, sqlstate: str, message: str) -> tuple[Sender, tuple[Effect, ...]]:

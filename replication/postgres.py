@@ -218,6 +218,7 @@ class ReplicationConnection(Connection):
             if size > 0:
                 frames.append(pgoutput.frame(bytes(data)))
                 size_total += size
+                drained = False
             elif size < 0:
                 for result in await self._results():
                     _check(result)

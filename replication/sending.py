@@ -13,6 +13,7 @@ import psycopg
 
 from ..catalog.errors import DomicileError
 from . import core, pgoutput, snapshot, wire
+from .ledger import Ledger
 from .link import Link
 from .lsn import Lsn
 from .pgoutput import PgTime
@@ -51,6 +52,7 @@ class Sending:
         offer: SourceOffer,
         state: core.Sender,
         token: str,
+        ledger: Ledger,
     ) -> None:
         self._conninfo = conninfo
         self._link = link
@@ -59,6 +61,7 @@ class Sending:
         self._offer = offer
         self._state = state
         self._token = token
+        self._ledger = ledger
         self._replication: ReplicationConnection | None = None
         self._log_is_read = False
         self._connections: list[Connection] = [control]
@@ -66,11 +69,12 @@ class Sending:
 
     @classmethod
     async def open(
-        cls, conninfo: str, link: Link, region: str, destination: str, *, token: str, new_copy: str
+        cls, conninfo: str, link: Link, region: str, destination: str, *, token: str, new_copy: str, ledger: Ledger
     ) -> Sending:
         """A session that offers what the policies of `region` copy to `destination` now.
 
-        `token` is in this agent's heartbeats, `new_copy` names the copy that the session makes if it must.
+        `token` is in this agent's heartbeats, `new_copy` names the copy that the session makes if it must, `ledger`
+        counts what is sent.
         """
         control = await Connection.connect(conninfo, application_name=f"domicile to {destination}")
         try:
@@ -91,7 +95,7 @@ class Sending:
         except BaseException:
             control.close()
             raise
-        return cls(conninfo, link, control, slots, offer, state, token)
+        return cls(conninfo, link, control, slots, offer, state, token, ledger)
 
     async def run(self) -> None:
         """Serves the destination until the session ends, however that is. Closes all that it has opened."""
@@ -154,6 +158,8 @@ class Sending:
             self._replication.confirm(self._state.confirmed, _now())
 
     async def _produce(self, frame: wire.Changes | wire.Commit | wire.Beat | wire.Copied) -> None:
+        if isinstance(frame, wire.Changes) and self._state.offer is not None:
+            self._ledger.count(self._state.offer, self._state.destination, frame.changes)
         self._handle(core.Produced(frame))
         await self._link.drain()
 

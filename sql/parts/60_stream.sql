@@ -32,6 +32,14 @@ select s.destination, s.state, s.reason, s.version as policy_version, s.since, r
 from domicile.subscription s left join pg_catalog.pg_replication_slots r on r.slot_name = s.slot;
 comment on view domicile.sending is 'For each region that takes copies from here: how far behind it is, and how much WAL is kept for it';
 
+create function domicile.stream_partitions(rel regclass) returns text
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+    select string_agg(c.oid || ':' || c.relfilenode, ' ' order by c.oid)
+    from pg_partition_tree(rel) p join pg_class c on c.oid = p.relid where p.isleaf and p.relid <> rel
+);
+comment on function domicile.stream_partitions(regclass) is 'The partitions of a table and their files, by which one that was truncated is seen; NULL for other tables';
+
 create function domicile.stream_offer(destination text) returns jsonb
 language sql stable strict security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -40,6 +48,8 @@ as $$
         select n.nspname as schema, c.relname as name, jsonb_build_object(
             'schema', n.nspname, 'name', c.relname, 'oid', c.oid::bigint, 'row', y.oid::bigint, 'row_array', y.typarray::bigint,
             'rows', p.rows,
+            -- Rows that go with a partition (detached, dropped, truncated by itself) are not in the log: the copy is made anew.
+            'partitions', domicile.stream_partitions(c.oid),
             -- Every column of the row type, in its order; `mask` is NULL where it is withheld.
             'columns', (
                 select jsonb_agg(jsonb_build_object(
@@ -142,8 +152,8 @@ end
 $$;
 comment on function domicile.stream_unpublish(text) is 'Forgets the subscription of a region. For this region''s agent, which drops the slot';
 
-create function domicile.stream_beat(token text) returns bigint
-language plpgsql strict set search_path = pg_catalog, pg_temp
+create function domicile.stream_beat(token text) returns text
+language plpgsql strict security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     word text;
@@ -156,11 +166,15 @@ begin
         -- Without the argument that flushes, only a commit does.
         perform pg_logical_emit_message(true, 'domicile.beat', word);
     end if;
-    return domicile.version();
+    return concat_ws(' ', domicile.version(), (
+        select md5(string_agg(domicile.stream_partitions(l.rel), ' ' order by l.rel))
+        from domicile.locality l join pg_class c on c.oid = l.rel where c.relkind = 'p'
+    ));
 end
 $$;
 comment on function domicile.stream_beat(text) is
-    'Writes the time into the log, so that idle slots move and copies know how fresh they are, and returns the catalog''s version. For this region''s agent';
+    'Writes the time into the log, so that idle slots move and copies know how fresh they are. Returns a text that changes whenever '
+    'domicile.stream_offer may say something else. For this region''s agent';
 
 -- --- what this region holds of others --------------------------------------------------------------------------------
 
@@ -491,7 +505,7 @@ end
 $$;
 comment on function domicile.copy_end(text) is 'Gathers statistics on the copies of a region, once all of its rows are here. For this region''s agent';
 
-revoke all on function domicile.stream_offer(text), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
+revoke all on function domicile.stream_offer(text), domicile.stream_partitions(regclass), domicile.stream_slot(text), domicile.stream_publish(text), domicile.stream_unpublish(text),
     domicile.stream_beat(text), domicile.copy_schema(text, text), domicile.origin_column(regclass), domicile.mirror_select(regclass, regclass, text),
     domicile.unfederate(), domicile.federate(), domicile.copy_withdraw(text), domicile.copy_begin(text, text, boolean, jsonb), domicile.copy_end(text),
     domicile.copy_progress(text, text, bigint, bigint, bigint, timestamptz, timestamptz) from public;

@@ -33,11 +33,18 @@ class Region:
     number: int
     database: Database
     file: Path  #: its domicile.toml
+    owner: str | None = None  #: who has installed Domicile and runs the statements of the test; None: the superuser
     sent: bytearray = field(default_factory=bytearray)  #: all that the agent has said to others, before TLS
     agent: Agent | None = None
 
     def sql(self, text: str, *parameters: object) -> list[tuple[Any, ...]]:
-        return self.database.run_sql(text, *parameters)
+        if self.owner is None:
+            return self.database.run_sql(text, *parameters)
+        with self.database.connect(self.owner) as connection:
+            cursor = connection.execute(text.encode(), parameters or None)
+            while cursor.nextset():
+                pass
+            return cursor.fetchall() if cursor.description else []
 
     async def start(self) -> None:
         self.agent = Agent(configuration.load(self.file), beat_s=0.05, observer=self.sent.extend)
@@ -116,17 +123,18 @@ async def until(condition: Callable[[], object], otherwise: Callable[[], object]
         await asyncio.sleep(0.02)
 
 
-def load_catalog(database: Database, names: Sequence[str]) -> None:
-    database.run_sql(script())
-    for name in names:
-        database.run_sql(f"select domicile.create_region('{name}', '{name.upper()}')")
-    database.server.run_sql(f"alter role domicile_node password '{NODE_PASSWORD}'")
+def load_catalog(database: Database, names: Sequence[str], owner: str | None) -> None:
+    with database.connect(owner) as connection:
+        connection.execute(script().encode())
+        for name in names:
+            connection.execute(f"select domicile.create_region('{name}', '{name.upper()}')".encode())
+    # Where no CREATEROLE user can hand on REPLICATION, whoever runs the service must give it.
+    database.server.run_sql(f"alter role domicile_node replication password '{NODE_PASSWORD}'")
 
 
 def make_region(
     name: str, number: int, database: Database, ports: Mapping[str, int], files: Mapping[Any, Any], folder: Path
 ) -> Region:
-    database.run_sql(f"select domicile.set_here('{name}')")
     mine = files[RegionName(name)]
     toml = f"""
         region = "{name}"
@@ -158,23 +166,35 @@ def certificate_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Any, 
 
 @dataclass
 class Make:
-    """Makes a federation: `make(server, "us", "eu")`, each region a database of its own. No agent runs yet."""
+    """Makes a federation: `make(server, "us", "eu")`, each region a database of its own. No agent runs yet.
+
+    With `managed` Domicile is installed as cloud services allow it: by the databases' owner, who is no superuser.
+    """
 
     make_database: MakeDatabase
     files: Mapping[Any, Any]
     folder: Path
     made: list[Federation] = field(default_factory=list)
 
-    def __call__(self, server: EmbeddedServer, *names: str) -> Federation:
+    def __call__(self, server: EmbeddedServer, *names: str, managed: bool = False) -> Federation:
         ports = {name: free_port() for name in names}
         template = self.make_database(server)
-        load_catalog(template, names)
+        owner = "service" if managed else None
+        if owner:
+            server.run_sql(f"create role {owner} login createrole createdb replication password '{owner}'")
+            server.run_sql(f"alter database {template.name} owner to {owner}")
+        load_catalog(template, names, owner)
         regions = {
             name: make_region(
                 name, number, self.make_database(server, template=template.name), ports, self.files, self.folder
             )
             for number, name in enumerate(names, 1)
         }
+        for region in regions.values():
+            region.owner = owner
+            if owner:
+                server.run_sql(f"alter database {region.database.name} owner to {owner}")
+            region.sql(f"select domicile.set_here('{region.name}')")
         self.made.append(Federation(regions))
         return self.made[-1]
 

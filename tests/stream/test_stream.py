@@ -384,6 +384,75 @@ async def test_a_certificate_of_no_region_or_of_another_authority_gets_nothing(
     assert not federation["eu"].sent
 
 
+async def test_partitioned_tables(federation: Federation) -> None:
+    us, eu = federation["us"], federation["eu"]
+    federation.everywhere("""
+        create table reading (id int, at date, note text, home text, primary key (id, at)) partition by range (at);
+        create table reading_1 partition of reading for values from ('2020-01-01') to ('2021-01-01');
+        create table reading_2 (note text, home text, gone int, at date not null, id int not null);
+        alter table reading_2 drop column gone;
+        alter table reading attach partition reading_2 for values from ('2021-01-01') to ('2022-01-01')
+    """)
+    federation.pin("public.reading")
+    federation.policy("eu", "public.reading", clear=["id", "at", "note", "home"])
+    eu.sql("insert into reading select i, date '2020-01-01' + i, 'n' || i, 'eu' from generate_series(1, 700) i")
+    await federation.start()
+    await federation.settled("eu", "us")
+    eu.sql("update reading set note = 'moved', at = at + 366 where id < 100; delete from reading where id > 650")
+    eu.sql("update reading_2 set note = 'in the partition' where id = 600; truncate reading_1")
+    await federation.settled("eu", "us")
+    query = "select id, at, note, home from {} order by id"
+    await until(lambda: us.sql(query.format("abroad.reading")) == eu.sql(query.format("reading")))
+    eu.sql("create table reading_3 partition of reading for values from ('2022-01-01') to ('2023-01-01')")
+    eu.sql("insert into reading values (1000, '2022-01-01', 'x', 'eu'); update reading set note = 'y' where id = 1000")
+    await until(lambda: us.sql(query.format("abroad.reading")) == eu.sql(query.format("reading")))
+    eu.sql("drop table reading_2")
+    await until(lambda: us.sql(query.format("abroad.reading")) == eu.sql(query.format("reading")))
+
+
+async def test_virtual_generated_columns_are_refused_by_name(federation18: Federation) -> None:
+    federation = federation18
+    federation.everywhere("create table v (id int primary key, home text, twice int generated always as (id * 2))")
+    federation.pin("public.v")
+    federation.policy("eu", "public.v", clear=["id", "home"])
+    await federation.start()
+    await until(
+        lambda: federation["us"].sql("select 1 from domicile.progress where origin = 'eu' and state = 'failed'")
+    )
+    federation["eu"].sql("insert into v values (1, 'eu'); update v set id = 2")  # the application is not harmed
+
+
+@pytest.mark.parametrize("version", [18, 15])
+async def test_installed_without_superuser(version: int, request: pytest.FixtureRequest, make_federation: Make) -> None:
+    server: EmbeddedServer = request.getfixturevalue(f"server{version}")
+    federation = make_federation(server, "us", "eu", managed=True)
+    customers(federation, "eu", shown="consent")
+    us, eu = federation["us"], federation["eu"]
+    await federation.start()
+    await federation.settled("eu", "us")
+    eu.sql(f"update customers set email = 'x@{CANARY}' where id < 50; delete from customers where id > 90")
+    await federation.settled("eu", "us")
+    assert_exact(federation, "eu", "us", "consent")
+    assert_no_canary(federation, "eu")
+    assert us.sql("select count(*) from federated.customers") == eu.sql("select count(*) from customers where consent")
+
+
+async def test_what_leaves_stands_in_the_ledger(federation18: Federation) -> None:
+    federation = federation18
+    customers(federation, "eu", shown="consent", rows=30)
+    eu = federation["eu"]
+    await federation.start()
+    await federation.settled("eu", "us")
+    eu.sql("update customers set email = 'x' where id <= 6; delete from customers where id = 1")
+    await federation.settled("eu", "us")
+    await federation.stop()
+    rows = eu.sql(
+        "select destination, relation, columns, sum(rows)::int, sum(bytes) > 0 from domicile.egress"
+        " where via = 'stream' group by 1, 2, 3"
+    )
+    assert rows == [("us", "public.customers", ["id", "email", "name", "home"], 20 + 4 + 1, True)]
+
+
 # --- faults ---------------------------------------------------------------------------------------------------------
 
 BANK = """

@@ -60,7 +60,8 @@ def spawn(
     command += [os.fspath(word) for word in argv]
 
     def start() -> subprocess.Popen[bytes]:
-        with log.open("ab") as output:
+        # Logs quote statements, and statements hold values: for our eyes alone.
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

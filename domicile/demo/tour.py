@@ -314,7 +314,7 @@ def a_far_customer(t: Tour) -> None:
     asked_in_turn = sum(a.ms for a in naive.values())
     distance = t.federation.round_trip_ms("us", "ap")
     t.compare(
-        "a customer by id, 150 ms away",
+        "a customer of ap, by id",
         answer,
         f"masked; the first time, with what had to be opened, {answer.first_ms:.0f} ms",
         [
@@ -340,7 +340,7 @@ def the_key_says_where(t: Tour) -> None:
     )
     naive = t.asker.far("us", "ap", f"select id, name, tier from customers where id = {customer}", times=TIMES)
     t.compare(
-        "a customer by country and id",
+        "a customer of ap, by country and id",
         answer,
         "one round trip, masked",
         [Bar("straight to the server of ap", naive.ms, "one round trip, and the row in clear")],

@@ -124,7 +124,7 @@ class CatalogFollower:
     def _retrying(self, stop: tenacity.stop.stop_base) -> tenacity.AsyncRetrying:
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type((*UNREACHABLE, ValueError, KeyError)),
-            wait=tenacity.wait_exponential(self._poll_s, RETRY_S_MAX) + tenacity.wait_random(0, self._poll_s),
+            wait=tenacity.wait_exponential(POLL_S, RETRY_S_MAX) + tenacity.wait_random(0, POLL_S),
             stop=stop,
             before_sleep=_say_why,
             reraise=True,

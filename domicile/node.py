@@ -175,10 +175,21 @@ class Node:
         """News of the catalog through Redis: other gateways of the region need not wait for their next poll."""
         follower = self._follower
         assert follower is not None
-        channel = f"{_CHANNEL}:{self.configuration.region}"
-        client = redis.asyncio.from_url(url)
         news = asyncio.Event()
         follower.subscribe(lambda _: news.set())
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type((redis.exceptions.RedisError, OSError)),
+            wait=tenacity.wait_exponential(0.1, REDIS_RETRY_S_MAX) + tenacity.wait_random(0, 0.1),
+            before_sleep=_say_that_redis_is_away,
+        ):
+            with attempt:
+                async with redis.asyncio.from_url(url) as client:
+                    await self._exchange_news(client, follower, news)
+
+    async def _exchange_news(self, client: "redis.asyncio.Redis[bytes]", follower: CatalogFollower, news: asyncio.Event) -> None:
+        """Tells of versions that were seen here, and asks at once for those that were seen elsewhere. Ends only by
+        an error."""
+        channel = f"{_CHANNEL}:{self.configuration.region}"
 
         async def tell() -> None:
             while True:
@@ -193,15 +204,13 @@ class Node:
                     if message["type"] == "message" and int(message["data"]) > follower.catalog.version:
                         follower.nudge()
 
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type((redis.exceptions.RedisError, OSError)),
-            wait=tenacity.wait_exponential(0.1, REDIS_RETRY_S_MAX) + tenacity.wait_random(0, 0.1),
-            before_sleep=lambda state: _log.warning("Redis can't be reached, the catalog is polled: %s", state.outcome),
-        ):
-            with attempt:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(tell())
-                    group.create_task(listen())
+        both = [asyncio.create_task(tell()), asyncio.create_task(listen())]
+        try:
+            await asyncio.gather(*both)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
 
 
 async def run(configuration: Configuration, ready: Callable[[], None] = lambda: None) -> None:
@@ -226,6 +235,12 @@ async def running(configuration: Configuration) -> AsyncIterator[Node]:
         yield node
     finally:
         await node.stop()
+
+
+def _say_that_redis_is_away(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    level = logging.WARNING if state.attempt_number == 1 else logging.DEBUG
+    _log.log(level, "Redis can't be reached, the catalog is polled: %s", error)
 
 
 async def _listening(part: str, start: Callable[[], Awaitable[None]]) -> None:

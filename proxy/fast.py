@@ -13,9 +13,11 @@ from ..catalog.errors import DomicileError
 from ..planner.plan import Home, Keyed, Kind, Plan
 from . import execute
 from . import messages as m
-from .backend import Backend
+from .backend import PREPARED_MAX, Backend
+from .literals import lift
 from .messages import B, F, Run
 from .statement import LONG_STATEMENT_BYTES, Bound, Statement
+from .values import TEXT
 
 if TYPE_CHECKING:
     from .session import Session
@@ -37,10 +39,10 @@ def relay(session: Session, buffer: bytes, runs: list[Run]) -> bool:
     shape = tuple([run.type for run in runs])
     try:
         if shape == _QUERY:
-            plans = session.gateway.plans_now(m.query(buffer[5 : runs[0].end]), session.search_path, session.role)
-            if len(plans) != 1 or not _plain(session, plans[0], None):
+            text = m.query(buffer[5 : runs[0].end])
+            if len(text) > LONG_STATEMENT_BYTES or not _plain_query(session, text):
                 return False
-            return _start(session, buffer, swallow_parse=False)
+            return _start(session, buffer)
         if shape in _UNNAMED:
             return _unnamed(session, buffer, runs)
         if shape in _NAMED:
@@ -66,33 +68,50 @@ def _plain(session: Session, plan: Plan, bound: Bound | None) -> bool:
     return execute.regions_of(session, bound) == (session.gateway.here,)
 
 
+def _plain_query(session: Session, text: str) -> bool:
+    """The same for a simple Query, by the plan that it shares with all that differ from it in plain literals alone."""
+    found = lift(text)
+    if found is None:
+        plans = session.gateway.plans_now(text, session.search_path, session.role)
+        return len(plans) == 1 and _plain(session, plans[0], None)
+    lifted, values = found
+    plan = session.gateway.template_now(lifted, session.search_path, session.role)
+    if plan is None:
+        return False
+    if isinstance(plan.placement, Home):
+        return _plain(session, plan, None)
+    statement = Statement("", lifted, (TEXT,) * len(values), plan)
+    return _plain(session, plan, Bound(statement, values=tuple(value.encode() for value in values)))
+
+
 def _unnamed(session: Session, buffer: bytes, runs: list[Run]) -> bool:
-    parse = m.parse(buffer[runs[0].start + 5 : runs[0].end])
-    bind = m.bind(buffer[runs[1].start + 5 : runs[1].end])
-    if parse.name or bind.portal or bind.statement or not _of_unnamed_portal(buffer, runs[2:-1]):
+    body = buffer[runs[1].start + 5 : runs[1].end]
+    if body[:2] != b"\0\0" or not _of_unnamed_portal(buffer, runs[2:-1]):
         return False
-    if len(parse.text) > LONG_STATEMENT_BYTES:
-        return False
-    plans = session.gateway.plans_now(parse.text, session.search_path, session.role)
-    if len(plans) != 1:
-        return False
-    statement = Statement("", parse.text, parse.types, plans[0])
-    bound = Bound(statement, "", bind.formats, bind.values, bind.result_formats)
-    if not _plain(session, plans[0], bound) or not _start(session, buffer, swallow_parse=False):
+    statement = session.seen(buffer[runs[0].start + 5 : runs[0].end])
+    if statement is None or not _runs_here(session, statement, body) or not _start(session, buffer):
         return False
     session.statements[""] = statement
     return True
 
 
 def _named(session: Session, buffer: bytes, runs: list[Run]) -> bool:
-    bind = m.bind(buffer[runs[0].start + 5 : runs[0].end])
-    statement = session.statements.get(bind.statement)
-    if statement is None or not bind.statement or bind.portal or not _of_unnamed_portal(buffer, runs[1:-1]):
+    body = buffer[runs[0].start + 5 : runs[0].end]
+    end = body.find(b"\0", 1)
+    if body[:1] != b"\0" or end < 2 or not _of_unnamed_portal(buffer, runs[1:-1]):
         return False
-    bound = Bound(statement, "", bind.formats, bind.values, bind.result_formats)
-    if not _plain(session, statement.plan, bound):
+    statement = session.statements.get(body[1:end].decode())
+    if statement is None or not _runs_here(session, statement, body):
         return False
-    return _start(session, buffer[runs[1].start :], swallow_parse=True, bound=bound)
+    return _start(session, buffer[runs[1].start :], statement, body[end + 1 :])
+
+
+def _runs_here(session: Session, statement: Statement, body: bytes) -> bool:
+    """Whether the statement, bound so, is plain; the values are looked at only where they say the region."""
+    if isinstance(statement.plan.placement, Home):
+        return _plain(session, statement.plan, None)
+    bind = m.bind(body)
+    return _plain(session, statement.plan, Bound(statement, "", bind.formats, bind.values, bind.result_formats))
 
 
 def _of_unnamed_portal(buffer: bytes, runs: list[Run]) -> bool:
@@ -104,32 +123,31 @@ def _of_unnamed_portal(buffer: bytes, runs: list[Run]) -> bool:
     return True
 
 
-def _start(session: Session, data: bytes, *, swallow_parse: bool, bound: Bound | None = None) -> bool:
+def _start(session: Session, data: bytes, named: Statement | None = None, bound: bytes = b"") -> bool:
+    """Sends `data`; before it, for a named statement, Bind with the backend's own name for it, and Parse where that is
+    missing. `bound` is what follows the names in the client's Bind."""
     gateway = session.gateway
-    backend = gateway.pool(gateway.here, session.role).take_idle()
+    pool = gateway.pool(gateway.here, session.role)
+    backend = pool.take_idle()
     if backend is None:
         return False
     if backend.settings != session.transaction.settings:
-        gateway.pool(gateway.here, session.role).give(backend)
+        pool.give(backend)
         return False
     forget: object = None
-    if bound is not None:
-        key = (bound.plan.text, bound.statement.known_types)
-        name, missing, evicted = backend.statement(key)
-        head = m.build_bind("", name, bound.formats, bound.values, bound.result_formats)
-        if missing:
-            head = m.build_parse(name, bound.plan.text, bound.statement.known_types) + head
-            forget = key
-        if evicted is not None:
-            # A Close of its own would owe a reply: left to the session's own way.
-            backend.prepared[key] = evicted
-            gateway.pool(gateway.here, session.role).give(backend)
+    if named is not None:
+        key = (named.plan.text, named.known_types)
+        if key not in backend.prepared and len(backend.prepared) >= PREPARED_MAX:
+            pool.give(backend)  # a Close would owe a reply of its own: left to the session's own way
             return False
-        data = head + data
-        swallow_parse = missing
+        name, missing, _ = backend.statement(key)
+        data = m.message(F.BIND, b"\0" + name.encode() + b"\0" + bound) + data
+        if missing:
+            data = m.build_parse(name, named.plan.text, named.known_types) + data
+            forget = key
     backend.owner = session
-    if not backend.relay(data, _Relay(session, backend, swallow_parse, forget)):
-        gateway.pool(gateway.here, session.role).give(backend)
+    if not backend.relay(data, _Relay(session, backend, forget)):
+        pool.give(backend)
         return False
     session.relay_started(backend)
     return True
@@ -140,10 +158,10 @@ class _Relay:
 
     __slots__ = ("_backend", "_done", "_forget", "_session", "_swallow")
 
-    def __init__(self, session: Session, backend: Backend, swallow_parse: bool, forget: object) -> None:
+    def __init__(self, session: Session, backend: Backend, forget: object) -> None:
         self._session: Session | None = session
         self._backend = backend
-        self._swallow = swallow_parse
+        self._swallow = forget is not None  #: ParseComplete of a Parse that the client did not send
         self._forget = forget
         self._done: asyncio.Future[None] | None = None
 

@@ -222,12 +222,28 @@ class Gateway:
             self._plans.move_to_end(key)
             return plans
         plans = self._make_plans(text, catalog, search_path, role)
+        self._keep(key, plans)
+        return plans
+
+    def _keep(self, key: tuple[str, tuple[str, ...], int], plans: tuple[Plan, ...]) -> None:
         self._plans[key] = plans
-        self._plans_bytes += 2 * len(text) + PLAN_BYTES_EACH
+        self._plans_bytes += 2 * len(key[0]) + PLAN_BYTES_EACH
         while self._plans_bytes > PLAN_CACHE_BYTES_MAX:
             (old, _, _), _ = self._plans.popitem(last=False)
             self._plans_bytes -= 2 * len(old) + PLAN_BYTES_EACH
-        return plans
+
+    def template_now(self, lifted: str, search_path: tuple[str, ...], role: str) -> Plan | None:
+        """The plan of a text whose literals were lifted; None where it has none of its own (several statements, or
+        `$1` where the grammar wants a literal). Says where the statement runs, never what is executed."""
+        key = (lifted, search_path, -self.catalog().version)
+        plans = self._plans.get(key)
+        if plans is None:
+            try:
+                plans = self._make_plans(lifted, self.catalog(), search_path, role)
+            except DomicileError:
+                plans = ()
+            self._keep(key, plans)
+        return plans[0] if len(plans) == 1 else None
 
     async def plan(self, text: str, search_path: tuple[str, ...], role: str) -> Plan:
         """The plan of a statement of the extended protocol: one, or none. Raises DomicileError."""

@@ -23,7 +23,7 @@ from .messages import F, Walker
 from .recovery import Coordination
 from .scram import ScramServer
 from .settings import REPORTED_AT_LOGIN, parse_options
-from .statement import Bound, Described, Statement
+from .statement import LONG_STATEMENT_BYTES, Bound, Described, Statement
 from .transaction import Part, ServerError, Transaction
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ BATCH_MESSAGES_MAX = 10_000
 
 STATEMENTS_MAX = 10_000
 """Prepared statements of one session; a driver that keeps more has a leak."""
+
+SEEN_MAX = 256
+"""Unnamed statements that a session remembers, by their Parse message."""
 
 COPY_BYTES = 1 << 18
 """Data of COPY FROM STDIN that is looked at together."""
@@ -73,6 +76,8 @@ class Session(asyncio.Protocol):
         self.statements: dict[str, Statement] = {}
         self._portals: dict[str, Bound] = {}
         self._told: dict[str, str] = {}
+        self._seen: dict[bytes, Statement] = {}
+        self._seen_under: tuple[int, tuple[str, ...]] = (0, ())
         self._initial: dict[str, str] = {}
         self._batch_ends = False
         self._can_write = asyncio.Event()
@@ -625,6 +630,24 @@ class Session(asyncio.Protocol):
         await execute.execute(self, bound)
         if self._pinned_search_path(plan):
             await self.refresh_search_path()
+
+    def seen(self, body: bytes) -> Statement | None:
+        """The unnamed statement of this Parse (its body), planned once while names mean the same. None for a named or
+        an empty one, or a long text. Raises DomicileError."""
+        version = (self.gateway.catalog().version, self.search_path)
+        if self._seen_under != version or len(self._seen) >= SEEN_MAX:
+            self._seen.clear()
+            self._seen_under = version
+        statement = self._seen.get(body)
+        if statement is None:
+            parse = m.parse(body)
+            if parse.name or len(parse.text) > LONG_STATEMENT_BYTES:
+                return None
+            plans = self.gateway.plans_now(parse.text, self.search_path, self.role)
+            if len(plans) != 1:
+                return None
+            statement = self._seen[body] = Statement("", parse.text, parse.types, plans[0])
+        return statement
 
     def relay_started(self, backend: Backend) -> None:
         """fast.py has sent a statement: the task waits until it has landed."""

@@ -224,19 +224,12 @@ def usable_binaries(binaries: Binaries) -> Binaries:
     )
     # The wheel's programs look for their libraries three folders up, beside the package: keep the shape.
     copied = Binaries(place / install.parent.name / install.name / binaries.folder.name, binaries.version)
-    if not (place / "complete").exists():
-        libraries = install.parent.parent / f"{install.parent.name}.libs"
-        for origin in (install, libraries):
-            if origin.is_dir():
-                target = place / origin.relative_to(install.parent.parent)
-                ignore = shutil.ignore_patterns("include", "*.a", "pkgconfig", "pgxs")
-                shutil.copytree(origin, target, symlinks=False, ignore=ignore, dirs_exist_ok=True)
-        for folder, _, files in os.walk(place):
-            os.chmod(folder, 0o755)
-            for file in files:
-                path = Path(folder, file)
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-        (place / "complete").touch()
+    # Several servers start at once, in threads and in processes: one copies, the others wait for it.
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            _copy_install(install, place)
+            (place / "complete").touch()
     if not _runs(user, copied / "postgres", "--version"):
         raise DomicileError(
             CONFIG_ERROR,
@@ -244,6 +237,21 @@ def usable_binaries(binaries: Binaries) -> Binaries:
             hint="Is /var/tmp mounted noexec? Name programs that the user can run by --pg-bin.",
         )
     return copied
+
+
+def _copy_install(install: Path, place: Path) -> None:
+    """Copies an installation, and the wheel's libraries beside it, with modes that let everybody run it."""
+    libraries = install.parent.parent / f"{install.parent.name}.libs"
+    for origin in (install, libraries):
+        if origin.is_dir():
+            ignore = shutil.ignore_patterns("include", "*.a", "pkgconfig", "pgxs")
+            target = place / origin.relative_to(install.parent.parent)
+            shutil.copytree(origin, target, ignore=ignore, dirs_exist_ok=True)
+    for folder, _, files in os.walk(place):
+        os.chmod(folder, 0o755)
+        for file in files:
+            path = Path(folder, file)
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 # --- folders and ports

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -92,14 +93,17 @@ def test_binaries_that_the_servers_user_cannot_run_are_copied(
     closed.mkdir(mode=0o700)
     subprocess.run(["cp", "-r", wheel, f"{wheel}.libs", closed], check=True)
     binaries = find_binaries(closed / wheel.name / "pginstall18")
-    with EmbeddedServer(folder / "s", binaries=binaries) as server:
+    servers = [EmbeddedServer(folder / str(n), binaries=binaries) for n in range(3)]
+    with ThreadPoolExecutor(len(servers)) as threads:  # all at once, as the demo does: one copy is made, whole
+        list(threads.map(EmbeddedServer.start, servers))
+    for server in servers:
         assert tmp_path not in server.binaries.folder.parents
         assert server.run_sql("select 1") == [(1,)]
         said = subprocess.run(
             [server.binaries / "psql", "-XAtc", "select 2", server.dsn()], capture_output=True, text=True
         )
         assert (said.stdout, said.stderr) == ("2\n", "")
-    server.remove()
+        server.remove()
     subprocess.run(["rm", "-r", server.binaries.folder.parents[2]], check=True)
 
 

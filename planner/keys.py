@@ -51,8 +51,29 @@ class Anchor:
     unique: bool = True  #: rows with equal values are known to live in one region, though not in which
 
 
+CATALOGS_KEPT_MAX = 8
+"""Catalogs whose anchors are remembered: one for each node in the process, and the one before it."""
+
+_kept: dict[int, tuple[Catalog, dict[QualifiedName, tuple[Anchor, ...]]]] = {}
+
+
 def anchors(catalog: Catalog, table: Table) -> tuple[Anchor, ...]:
-    """The column sets of a pinned table that decide where its rows live, the residency key first."""
+    """The column sets of a pinned table that decide where its rows live, the residency key first.
+
+    Remembered for each catalog, for they are looked for among all tables.
+    """
+    kept = _kept.get(id(catalog))
+    if kept is None or kept[0] is not catalog:
+        if len(_kept) >= CATALOGS_KEPT_MAX:
+            _kept.clear()
+        kept = _kept[id(catalog)] = (catalog, {})
+    found = kept[1].get(table.name)
+    if found is None:
+        found = kept[1][table.name] = _anchors(catalog, table)
+    return found
+
+
+def _anchors(catalog: Catalog, table: Table) -> tuple[Anchor, ...]:
     found: list[Anchor] = []
     key = table.key
     if key is None:

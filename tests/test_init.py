@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from domicile.catalog.snapshot import parse
 from domicile.embedded import EmbeddedServer, find_binaries
 from domicile.init import FULL, MANAGED, Refused, inspect, install
+from domicile.sql import build
 from tests.conftest import Database, MakeDatabase
 
 REGIONS = {"us": "CCPA", "eu": "GDPR", "ap": "PDPA"}
@@ -169,3 +171,28 @@ def test_server_settings_that_do_not_do_are_refused(servers_folder: Path) -> Non
         "max_replication_slots and max_wal_senders of 2 or more",
         "password_encryption = scram-sha-256",
     ]
+
+
+def test_where_the_server_offers_the_extension_a_superuser_creates_it(servers_folder: Path) -> None:
+    offered = servers_folder / "offered"
+    (offered / "extension").mkdir(parents=True)
+    for file in ("domicile.control", "domicile--0.1.sql"):
+        shutil.copy(build.FOLDER / file, offered / "extension" / file)
+    settings = {"extension_control_path": f"$system:{offered}"}
+    with EmbeddedServer(servers_folder / "extension", binaries=find_binaries(), settings=settings) as server:
+        server.run_sql("create database offered")
+        database = Database(server, "offered")
+        install(database.dsn, region="us", regions=REGIONS)
+        assert database.run_sql("select extversion from pg_extension where extname = 'domicile'") == [("0.1",)]
+        assert install(database.dsn, region="us", regions=REGIONS).steps == ()
+        database.run_sql(
+            """
+            create table t (id bigint primary key, region text not null);
+            create role app login password 'app';
+            grant select on t to app;
+            select domicile.set_locality('t', 'pinned', by => '{region}');
+            select domicile.create_policy('abroad', 't', clear => '{id}');
+            """
+        )
+        assert database.run_sql("select count(*) from to_eu.t") == [(0,)]
+    server.remove()

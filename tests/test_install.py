@@ -129,10 +129,11 @@ def test_the_manual_leads_from_three_servers_to_one_database(follower: Follower)
             if not line.startswith("export "):
                 said += follower.run(line)
                 commands += 1
-    assert commands == 17
+    assert commands == 18
     assert "Ada" in said
     assert "kaethe@shop.example" not in said
     assert re.search(r" 2 \| DE +\| K\*\*\* +\| [0-9a-f]{32}", said)
+    assert "Regions: eu" in said
     assert len(follower.nodes) == 3
     dsn = f"host=127.0.0.1 port={follower.gateways['eu']} dbname=installed user=app password=app"
     with psycopg.connect(dsn, autocommit=True) as eu:

@@ -377,6 +377,10 @@ class _Planner:
         options = copy.options(body)
         if "query" in body:
             inner_kind, inner_body = only(body["query"])
+            if inner_kind != "SelectStmt":
+                raise refusal(
+                    "COPY of a statement that writes a managed table", hint="Run it with RETURNING by itself."
+                )
             decision_ = self.decide(inner_kind, inner_body, found)
             texts = None
         else:

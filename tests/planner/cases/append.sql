@@ -303,3 +303,20 @@ Domicile: refused (0A000: can't be answered over several regions: WITH RECURSIVE
   Because: no key tells the region
   Tables: "public"."customers"
 eu> with recursive c as (select id from "to_us"."customers" union all select id + 1 from c where id < 5) select * from c
+
+plan expect=error
+copy (insert into customers (id, country) values (1, 'DE') returning id) to stdout
+----
+ERROR 0A000: COPY of a statement that writes a managed table
+HINT: Run it with RETURNING by itself.
+
+plan expect=append
+copy (select id, name from customers where tier = 1) to stdout (format csv, header)
+----
+COPY_OUT
+Domicile: append
+  Regions: us, eu, ap
+  Because: no key of customers is compared with a value
+  Tables: "public"."customers"
+  Declined: route: no key of customers is compared with a value
+eu> copy (select id, name from "to_us"."customers" where tier = 1) to stdout (format csv, header)

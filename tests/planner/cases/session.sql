@@ -323,3 +323,40 @@ split
 --
 ----
 
+
+plan expect=home
+execute p
+----
+EXECUTE
+Domicile: home
+  Regions: us
+  Because: kept by the gateway
+detail> Execute(name='p', arguments=(), constants=(), known=())
+
+plan expect=home
+set x = -1.5
+----
+SET
+Domicile: home
+  Regions: us
+  Because: kept by the gateway
+detail> Setting(name='x', values=('-1.5',), local=False)
+
+plan expect=home
+set session authorization default
+----
+SET
+Domicile: home
+  Regions: us
+  Because: kept by the gateway
+detail> Setting(name='session_authorization', values=None, local=False)
+
+plan expect=refused
+declare c cursor for select * from customers where id = 5
+----
+CURSOR
+Domicile: refused (0A000: a cursor can't reach over several regions)
+  Hint: Compare the residency key with a value, so that one region can answer.
+  Because: a cursor can't ask one region after another
+  Tables: "public"."customers"
+eu> declare c cursor for select * from "to_us"."customers" where id = 5

@@ -69,6 +69,7 @@ declare
     p record;
     grantees text := (select string_agg(quote_ident(g), ', ') from unnest(domicile.wall_grantees()) g);
     super boolean := domicile.is_superuser();
+    opened oid[] := array(select t.schema from domicile.region r cross join lateral domicile.type_schemas(r.name) t);
 begin
     for p in
         select format('database %I', d.datname) as object, a.privilege_type as privilege, true as give
@@ -93,7 +94,7 @@ begin
         select format('routine %s', f.oid::regprocedure), 'EXECUTE', true
         from pg_proc f cross join lateral aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
         where a.grantee = 0 and domicile.may_alter(f.proowner)
-        and exists (select from domicile.region r cross join lateral domicile.type_schemas(r.name) t where t.schema = f.pronamespace)
+        and f.pronamespace = any (opened)
         and not exists (select from domicile.functions_of_types() x where x.function = f.oid)
         union all
         select format('function %s', c), 'EXECUTE', true

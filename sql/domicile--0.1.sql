@@ -485,19 +485,15 @@ comment on function domicile.primary_key(regclass) is 'The columns of a table''s
 create function domicile.feeding_sequence(rel regclass, column_name text) returns regclass
 language sql stable strict set search_path = pg_catalog, pg_temp
 return (
-    select s.oid::regclass from pg_attribute a
-    join pg_class s on s.relkind = 'S' and (
-        exists (  -- identity and serial: the sequence is the column's own
-            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = s.oid
-            and d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
-            and (a.attidentity <> '' or exists (select from pg_attrdef f where f.adrelid = a.attrelid and f.adnum = a.attnum))
-        )
-        or exists (  -- a default that names it
-            select from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid
-            where f.adrelid = a.attrelid and f.adnum = a.attnum and d.refclassid = 'pg_class'::regclass and d.refobjid = s.oid
-        )
-    )
-    where a.attrelid = $1 and a.attname = $2 and not a.attisdropped limit 1
+    select coalesce(
+        (select d.objid from pg_depend d  -- an identity's own
+            where d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum
+            and d.classid = 'pg_class'::regclass and d.deptype = 'i' and a.attidentity <> ''),
+        (select d.refobjid from pg_attrdef f  -- a default that names it, serial's as well
+            join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
+            join pg_class s on s.oid = d.refobjid and s.relkind = 'S'
+            where f.adrelid = a.attrelid and f.adnum = a.attnum limit 1))::regclass
+    from pg_attribute a where a.attrelid = $1 and a.attname = $2 and not a.attisdropped
 );
 comment on function domicile.feeding_sequence(regclass, text) is 'The sequence that feeds a column by identity, serial or a nextval default';
 
@@ -3356,7 +3352,7 @@ begin
     end loop;
 
     -- Without superuser nobody but the server reads a password, so they are put back every ten minutes instead.
-    renew := not super and coalesce((select value from domicile.setting where name = 'passwords_renewed'), '-infinity')::timestamptz
+    renew := not super and coalesce(domicile.remembered('passwords renewed'), '-infinity')::timestamptz
         < now() - interval '10 minutes';
     for w in
         select m.role, g.name as region, m.role || '@' || g.name as name
@@ -3429,7 +3425,7 @@ begin
         end loop;
     end loop;
     if renew then
-        insert into domicile.setting values ('passwords_renewed', now()::text) on conflict on constraint setting_pkey do update set value = excluded.value;
+        perform domicile.remember('passwords renewed', now()::text);
     end if;
 end
 $$;
@@ -3544,8 +3540,7 @@ begin
             select coalesce(jsonb_agg(distinct jsonb_build_object('grantee', f.name, 'privilege', 'USAGE', 'column', null)), '[]') into wanted
                 from domicile.foreign_role f join domicile.border_view v on v.destination = f.region and v.rel = shared.rel
                 where has_any_column_privilege(f.name, v.view, 'insert');
-            if exists (select from domicile.border_view v where v.rel = shared.rel
-                and (domicile.border_view_definition(shared.rel, v.destination)).insertable <> (domicile.border_view_definition(shared.rel, v.destination)).writable) then
+            if insert_base <> '[]' then
                 wanted := wanted || '[{"grantee": "domicile_insert", "privilege": "USAGE", "column": null}]';
             end if;
             if domicile.may_alter((select relowner from pg_class where oid = each.q)) then
@@ -3675,18 +3670,17 @@ begin
         union all
         select format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), a.privilege_type, true
         from pg_class c cross join lateral aclexplode(c.relacl) a
-        where a.grantee = 0 and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+        where c.relacl is not null and a.grantee = 0 and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
         and domicile.may_alter(c.relowner)
         union all
         select format('table %s', t.attrelid::regclass), format('%s (%I)', a.privilege_type, t.attname), true
         from pg_attribute t cross join lateral aclexplode(t.attacl) a join pg_class c on c.oid = t.attrelid
-        where a.grantee = 0 and not t.attisdropped and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+        where t.attacl is not null and a.grantee = 0 and not t.attisdropped and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
         and domicile.may_alter(c.relowner)
         union all
         select format('routine %s', f.oid::regprocedure), 'EXECUTE', true
         from pg_proc f cross join lateral aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
-        where a.grantee = 0 and domicile.may_alter(f.proowner)
-        and f.pronamespace = any (opened)
+        where f.pronamespace = any (opened) and a.grantee = 0 and domicile.may_alter(f.proowner)
         and not exists (select from domicile.functions_of_types() x where x.function = f.oid)
         union all
         select format('function %s', c), 'EXECUTE', true
@@ -3714,16 +3708,16 @@ begin
     for p in
         select format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass) as object, a.privilege_type as privilege, f.name
         from pg_class c cross join lateral aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner) and not (c.relkind = 'S' and a.privilege_type = 'USAGE')
+        where c.relacl is not null and c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner) and not (c.relkind = 'S' and a.privilege_type = 'USAGE')
         union all
         select format('table %s', t.attrelid::regclass), format('%s (%I)', a.privilege_type, t.attname), f.name
         from pg_attribute t cross join lateral aclexplode(t.attacl) a join pg_class c on c.oid = t.attrelid
         join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner)
+        where t.attacl is not null and c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner)
         union all
         select format('routine %s', u.oid::regprocedure), a.privilege_type, f.name
         from pg_proc u cross join lateral aclexplode(u.proacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where domicile.may_alter(u.proowner)
+        where u.proacl is not null and domicile.may_alter(u.proowner)
         union all
         select format('database %I', d.datname), a.privilege_type, f.name
         from pg_database d cross join lateral aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
@@ -3937,7 +3931,7 @@ end
 $$;
 comment on function domicile.rename_column(regclass, text, text) is 'Carries a column''s new name into localities, mappings and policies';
 
-create function domicile.fingerprint() returns text
+create function domicile.fingerprint(out border text, out wall text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -3947,21 +3941,33 @@ begin
         execute 'select md5(string_agg(a.rolname || coalesce(a.rolpassword, ''''), '','' order by a.oid))
             from pg_authid a join domicile.foreign_role f on f.name = a.rolname' into passwords;
     end if;
-    return md5(concat_ws('|', passwords, domicile.version(),
-        (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')),
+    border := md5(concat_ws('|', passwords, domicile.version(),
+        (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c where c.relpersistence <> 't' and c.oid >= 16384
+            and (c.relkind in ('v', 'm') or c.oid in (select l.rel from domicile.locality l))),
         (select md5(string_agg(a.attrelid || ':' || a.attnum || ':' || a.xmin, ',' order by a.attrelid, a.attnum)) from pg_attribute a
             where a.attnum > 0 and a.attrelid in (select l.rel from domicile.locality l union all select b.view from domicile.border_view b)),
         (select md5(string_agg(t.oid || ':' || t.xmin, ',' order by t.oid)) from pg_trigger t
             where t.tgrelid in (select l.rel from domicile.locality l union all select b.view from domicile.border_view b)),
-        (select md5(string_agg(k.oid || ':' || k.xmin, ',' order by k.oid)) from pg_constraint k where k.conrelid in (select l.rel from domicile.locality l)),
-        (select md5(string_agg(s.seqrelid || ':' || s.xmin, ',' order by s.seqrelid)) from pg_sequence s),
-        (select md5(string_agg(p.oid || ':' || p.xmin, ',' order by p.oid)) from pg_proc p where p.oid >= 16384 or p.proacl is not null),
+        (select md5(string_agg(k.oid || ':' || k.xmin, ',' order by k.oid)) from pg_constraint k
+            where k.conrelid in (select l.rel from domicile.locality l)),
+        (select md5(string_agg(i.indexrelid || ':' || i.xmin, ',' order by i.indexrelid)) from pg_index i
+            where i.indrelid in (select l.rel from domicile.locality l)),
+        (select md5(string_agg(s.seqrelid || ':' || s.xmin || ':' || c.xmin, ',' order by s.seqrelid))
+            from pg_sequence s join pg_class c on c.oid = s.seqrelid where s.seqrelid in (
+                select d.objid from pg_depend d where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+                    and d.refobjid in (select l.rel from domicile.locality l)
+                union all select d.refobjid from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid
+                    where f.adrelid in (select l.rel from domicile.locality l))),
         (select md5(string_agg(n.oid || ':' || n.xmin, ',' order by n.oid)) from pg_namespace n where n.nspname !~ '^pg_(toast_)?temp_'),
-        (select md5(string_agg(d.oid || ':' || d.datdba || coalesce(d.datacl::text, ''), ',' order by d.oid)) from pg_database d),
         (select md5(string_agg(r::text, ',' order by r.oid)) from pg_roles r),
         (select md5(string_agg(m.roleid || ':' || m.member || ':' || m.xmin, ',' order by m.roleid, m.member, m.grantor)) from pg_auth_members m),
-        (select md5(string_agg(s::text, ',' order by s.setdatabase, s.setrole)) from pg_db_role_setting s),
+        (select md5(string_agg(s::text, ',' order by s.setdatabase, s.setrole)) from pg_db_role_setting s)
+    ));
+    wall := md5(concat_ws('|', border,
+        (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c
+            where c.relpersistence <> 't' and c.oid >= 16384 and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')),
+        (select md5(string_agg(p.oid || ':' || p.xmin, ',' order by p.oid)) from pg_proc p where p.oid >= 16384 or p.proacl is not null),
+        (select md5(string_agg(d.oid || ':' || d.datdba || coalesce(d.datacl::text, ''), ',' order by d.oid)) from pg_database d),
         (select md5(string_agg(l.oid || ':' || l.xmin, ',' order by l.oid)) from pg_language l),
         (select md5(string_agg(l.oid || ':' || l.xmin, ',' order by l.oid)) from pg_largeobject_metadata l where l.lomacl is not null),
         (select md5(string_agg(s.oid || ':' || s.xmin, ',' order by s.oid)) from pg_foreign_server s),
@@ -3969,7 +3975,22 @@ begin
     ));
 end
 $$;
-comment on function domicile.fingerprint() is 'One text that changes whenever anything changes on which settle() depends: a few milliseconds, no locks';
+comment on function domicile.fingerprint() is
+    'Two texts that change whenever anything changes on which settle() depends: what the border is made of, and that with all else into '
+    'which PUBLIC or a foreign role could be let. A few milliseconds, no locks';
+
+create function domicile.remembered(name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (select s.value from domicile.setting s where s.name = $1);
+comment on function domicile.remembered(text) is 'A setting''s value';
+
+create function domicile.remember(name text, value text) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    insert into domicile.setting values ($1, $2) on conflict on constraint setting_pkey do update set value = excluded.value
+        where setting.value <> excluded.value
+$$;
+comment on function domicile.remember(text, text) is 'Sets a setting';
 
 create function domicile.settle_token() returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -4005,30 +4026,37 @@ as $$
 #variable_conflict use_variable
 declare
     outer_token text := coalesce(current_setting('domicile.settling', true), '');
+    before record;
 begin
     if domicile.here() is null then
         return;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('domicile.settle', 0));
-    if not force and (select s.value from domicile.setting s where s.name = 'fingerprint') = domicile.fingerprint() then
+    select * into before from domicile.fingerprint();
+    if not force and domicile.remembered('fingerprint of the wall') = before.wall then
         return query select f.finding, f.object, f.repaired from domicile.finding f where not f.repaired;
         return;
     end if;
     perform set_config('domicile.settling', domicile.settle_token(), true);
-    delete from domicile.finding;
-    perform domicile.follow_changes();
-    perform domicile.settle_foreign_roles();
-    perform domicile.settle_local_roles();
-    perform domicile.settle_views();
-    perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
-    perform domicile.settle_wall();
-    perform domicile.settle_grants();
-    perform domicile.federate();
-    perform domicile.forget_unused();
-    perform domicile.settle_findings();
-    perform domicile.settle_version();
-    insert into domicile.setting values ('fingerprint', domicile.fingerprint())
-        on conflict on constraint setting_pkey do update set value = excluded.value;
+    if force or domicile.remembered('fingerprint of the border') is distinct from before.border then
+        delete from domicile.finding;
+        perform domicile.follow_changes();
+        perform domicile.settle_foreign_roles();
+        perform domicile.settle_local_roles();
+        perform domicile.settle_views();
+        perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
+        perform domicile.settle_wall();
+        perform domicile.settle_grants();
+        perform domicile.federate();
+        perform domicile.forget_unused();
+        perform domicile.settle_findings();
+        perform domicile.settle_version();
+    else
+        -- Most of what an application creates has nothing to do with the border; what PUBLIC got by it is looked after.
+        delete from domicile.finding f where f.repaired;
+        perform domicile.settle_wall();
+    end if;
+    perform domicile.remember('fingerprint of the border', f.border), domicile.remember('fingerprint of the wall', f.wall) from domicile.fingerprint() f;
     perform set_config('domicile.settling', outer_token, true);
     return query select f.finding, f.object, f.repaired from domicile.finding f order by f.at;
 end
@@ -4079,14 +4107,13 @@ as $$
 declare
     digest text := md5((domicile.snapshot() - 'version')::text);
 begin
-    if digest is distinct from (select s.value from domicile.setting s where s.name = 'snapshot') then
-        if domicile.version() <= coalesce((select s.value::bigint from domicile.setting s where s.name = 'snapshot_version'), 0) then
+    if digest is distinct from domicile.remembered('snapshot') then
+        if domicile.version() <= coalesce(domicile.remembered('version of the snapshot')::bigint, 0) then
             perform domicile.changed('schema changed');
         end if;
-        insert into domicile.setting values ('snapshot', digest) on conflict on constraint setting_pkey do update set value = excluded.value;
+        perform domicile.remember('snapshot', digest);
     end if;
-    insert into domicile.setting values ('snapshot_version', domicile.version()::text)
-        on conflict on constraint setting_pkey do update set value = excluded.value;
+    perform domicile.remember('version of the snapshot', domicile.version()::text);
 end
 $$;
 comment on function domicile.settle_version() is 'Gives the catalog a new version where the snapshot is not what it was under the last one';
@@ -4102,15 +4129,14 @@ begin
     if domicile.here() is null or not pg_try_advisory_xact_lock(hashtextextended('domicile.settle', 0)) then
         return;
     end if;
-    renew := not domicile.is_superuser() and coalesce((select s.value from domicile.setting s where s.name = 'passwords_renewed'), '-infinity')::timestamptz
+    renew := not domicile.is_superuser() and coalesce(domicile.remembered('passwords renewed'), '-infinity')::timestamptz
         < now() - interval '10 minutes';
-    if not renew and (select s.value from domicile.setting s where s.name = 'audited') = domicile.fingerprint() then
+    if not renew and domicile.remembered('fingerprint of the last audit') = (domicile.fingerprint()).wall then
         return query select f.finding, f.object, f.repaired from domicile.finding f where not f.repaired;
         return;
     end if;
     perform domicile.settle(true);
-    insert into domicile.setting select 'audited', s.value from domicile.setting s where s.name = 'fingerprint'
-        on conflict on constraint setting_pkey do update set value = excluded.value;
+    perform domicile.remember('fingerprint of the last audit', domicile.remembered('fingerprint of the wall'));
     perform domicile.found(format('a foreign role reaches beyond its border schema: %s %s', x.privilege, x.kind), format('%s: %s', f.name, x.object), false)
         from domicile.foreign_role f cross join lateral domicile.reach(f.name) x where exists (select from pg_roles r where r.rolname = f.name);
     return query select f.finding, f.object, f.repaired from domicile.finding f order by f.at;
@@ -4129,9 +4155,9 @@ language sql stable set search_path = pg_catalog, pg_temp
 return coalesce((
     select jsonb_agg(k.columns order by k.columns) from (
         -- Ids that carry their region, and UUIDs: no two regions make the same one.
-        select to_jsonb(array[a.attname::text]) as columns from pg_attribute a
-        where a.attrelid = $1 and array[a.attname::text] = domicile.primary_key($1) and not a.attisdropped
-        and (a.atttypid = 'uuid'::regtype or a.attname = domicile.aligned_id($1))
+        select to_jsonb(pk.key) as columns from (select domicile.primary_key($1) as key) pk
+        join pg_attribute a on a.attrelid = $1 and a.attname = pk.key[1] and not a.attisdropped
+        where cardinality(pk.key) = 1 and case when a.atttypid = 'uuid'::regtype then true else domicile.aligned_id($1) is not null end
         union
         -- A unique key that holds the residency key: each home has values of its own, and is unique in itself.
         select to_jsonb(array(select b.attname::text from unnest(i.indkey::smallint[]) with ordinality u (n, o)

@@ -39,19 +39,15 @@ comment on function domicile.primary_key(regclass) is 'The columns of a table''s
 create function domicile.feeding_sequence(rel regclass, column_name text) returns regclass
 language sql stable strict set search_path = pg_catalog, pg_temp
 return (
-    select s.oid::regclass from pg_attribute a
-    join pg_class s on s.relkind = 'S' and (
-        exists (  -- identity and serial: the sequence is the column's own
-            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = s.oid
-            and d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
-            and (a.attidentity <> '' or exists (select from pg_attrdef f where f.adrelid = a.attrelid and f.adnum = a.attnum))
-        )
-        or exists (  -- a default that names it
-            select from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid
-            where f.adrelid = a.attrelid and f.adnum = a.attnum and d.refclassid = 'pg_class'::regclass and d.refobjid = s.oid
-        )
-    )
-    where a.attrelid = $1 and a.attname = $2 and not a.attisdropped limit 1
+    select coalesce(
+        (select d.objid from pg_depend d  -- an identity's own
+            where d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum
+            and d.classid = 'pg_class'::regclass and d.deptype = 'i' and a.attidentity <> ''),
+        (select d.refobjid from pg_attrdef f  -- a default that names it, serial's as well
+            join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
+            join pg_class s on s.oid = d.refobjid and s.relkind = 'S'
+            where f.adrelid = a.attrelid and f.adnum = a.attnum limit 1))::regclass
+    from pg_attribute a where a.attrelid = $1 and a.attname = $2 and not a.attisdropped
 );
 comment on function domicile.feeding_sequence(regclass, text) is 'The sequence that feeds a column by identity, serial or a nextval default';
 

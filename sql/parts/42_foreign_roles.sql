@@ -94,7 +94,7 @@ begin
     end loop;
 
     -- Without superuser nobody but the server reads a password, so they are put back every ten minutes instead.
-    renew := not super and coalesce((select value from domicile.setting where name = 'passwords_renewed'), '-infinity')::timestamptz
+    renew := not super and coalesce(domicile.remembered('passwords renewed'), '-infinity')::timestamptz
         < now() - interval '10 minutes';
     for w in
         select m.role, g.name as region, m.role || '@' || g.name as name
@@ -167,7 +167,7 @@ begin
         end loop;
     end loop;
     if renew then
-        insert into domicile.setting values ('passwords_renewed', now()::text) on conflict on constraint setting_pkey do update set value = excluded.value;
+        perform domicile.remember('passwords renewed', now()::text);
     end if;
 end
 $$;
@@ -282,8 +282,7 @@ begin
             select coalesce(jsonb_agg(distinct jsonb_build_object('grantee', f.name, 'privilege', 'USAGE', 'column', null)), '[]') into wanted
                 from domicile.foreign_role f join domicile.border_view v on v.destination = f.region and v.rel = shared.rel
                 where has_any_column_privilege(f.name, v.view, 'insert');
-            if exists (select from domicile.border_view v where v.rel = shared.rel
-                and (domicile.border_view_definition(shared.rel, v.destination)).insertable <> (domicile.border_view_definition(shared.rel, v.destination)).writable) then
+            if insert_base <> '[]' then
                 wanted := wanted || '[{"grantee": "domicile_insert", "privilege": "USAGE", "column": null}]';
             end if;
             if domicile.may_alter((select relowner from pg_class where oid = each.q)) then

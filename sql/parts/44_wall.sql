@@ -83,18 +83,17 @@ begin
         union all
         select format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), a.privilege_type, true
         from pg_class c cross join lateral aclexplode(c.relacl) a
-        where a.grantee = 0 and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+        where c.relacl is not null and a.grantee = 0 and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
         and domicile.may_alter(c.relowner)
         union all
         select format('table %s', t.attrelid::regclass), format('%s (%I)', a.privilege_type, t.attname), true
         from pg_attribute t cross join lateral aclexplode(t.attacl) a join pg_class c on c.oid = t.attrelid
-        where a.grantee = 0 and not t.attisdropped and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+        where t.attacl is not null and a.grantee = 0 and not t.attisdropped and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
         and domicile.may_alter(c.relowner)
         union all
         select format('routine %s', f.oid::regprocedure), 'EXECUTE', true
         from pg_proc f cross join lateral aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
-        where a.grantee = 0 and domicile.may_alter(f.proowner)
-        and f.pronamespace = any (opened)
+        where f.pronamespace = any (opened) and a.grantee = 0 and domicile.may_alter(f.proowner)
         and not exists (select from domicile.functions_of_types() x where x.function = f.oid)
         union all
         select format('function %s', c), 'EXECUTE', true
@@ -122,16 +121,16 @@ begin
     for p in
         select format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass) as object, a.privilege_type as privilege, f.name
         from pg_class c cross join lateral aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner) and not (c.relkind = 'S' and a.privilege_type = 'USAGE')
+        where c.relacl is not null and c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner) and not (c.relkind = 'S' and a.privilege_type = 'USAGE')
         union all
         select format('table %s', t.attrelid::regclass), format('%s (%I)', a.privilege_type, t.attname), f.name
         from pg_attribute t cross join lateral aclexplode(t.attacl) a join pg_class c on c.oid = t.attrelid
         join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner)
+        where t.attacl is not null and c.relowner <> 'domicile_views'::regrole and domicile.may_alter(c.relowner)
         union all
         select format('routine %s', u.oid::regprocedure), a.privilege_type, f.name
         from pg_proc u cross join lateral aclexplode(u.proacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where domicile.may_alter(u.proowner)
+        where u.proacl is not null and domicile.may_alter(u.proowner)
         union all
         select format('database %I', d.datname), a.privilege_type, f.name
         from pg_database d cross join lateral aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname

@@ -100,7 +100,7 @@ end
 $$;
 comment on function domicile.rename_column(regclass, text, text) is 'Carries a column''s new name into localities, mappings and policies';
 
-create function domicile.fingerprint() returns text
+create function domicile.fingerprint(out border text, out wall text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -110,21 +110,33 @@ begin
         execute 'select md5(string_agg(a.rolname || coalesce(a.rolpassword, ''''), '','' order by a.oid))
             from pg_authid a join domicile.foreign_role f on f.name = a.rolname' into passwords;
     end if;
-    return md5(concat_ws('|', passwords, domicile.version(),
-        (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')),
+    border := md5(concat_ws('|', passwords, domicile.version(),
+        (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c where c.relpersistence <> 't' and c.oid >= 16384
+            and (c.relkind in ('v', 'm') or c.oid in (select l.rel from domicile.locality l))),
         (select md5(string_agg(a.attrelid || ':' || a.attnum || ':' || a.xmin, ',' order by a.attrelid, a.attnum)) from pg_attribute a
             where a.attnum > 0 and a.attrelid in (select l.rel from domicile.locality l union all select b.view from domicile.border_view b)),
         (select md5(string_agg(t.oid || ':' || t.xmin, ',' order by t.oid)) from pg_trigger t
             where t.tgrelid in (select l.rel from domicile.locality l union all select b.view from domicile.border_view b)),
-        (select md5(string_agg(k.oid || ':' || k.xmin, ',' order by k.oid)) from pg_constraint k where k.conrelid in (select l.rel from domicile.locality l)),
-        (select md5(string_agg(s.seqrelid || ':' || s.xmin, ',' order by s.seqrelid)) from pg_sequence s),
-        (select md5(string_agg(p.oid || ':' || p.xmin, ',' order by p.oid)) from pg_proc p where p.oid >= 16384 or p.proacl is not null),
+        (select md5(string_agg(k.oid || ':' || k.xmin, ',' order by k.oid)) from pg_constraint k
+            where k.conrelid in (select l.rel from domicile.locality l)),
+        (select md5(string_agg(i.indexrelid || ':' || i.xmin, ',' order by i.indexrelid)) from pg_index i
+            where i.indrelid in (select l.rel from domicile.locality l)),
+        (select md5(string_agg(s.seqrelid || ':' || s.xmin || ':' || c.xmin, ',' order by s.seqrelid))
+            from pg_sequence s join pg_class c on c.oid = s.seqrelid where s.seqrelid in (
+                select d.objid from pg_depend d where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+                    and d.refobjid in (select l.rel from domicile.locality l)
+                union all select d.refobjid from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid
+                    where f.adrelid in (select l.rel from domicile.locality l))),
         (select md5(string_agg(n.oid || ':' || n.xmin, ',' order by n.oid)) from pg_namespace n where n.nspname !~ '^pg_(toast_)?temp_'),
-        (select md5(string_agg(d.oid || ':' || d.datdba || coalesce(d.datacl::text, ''), ',' order by d.oid)) from pg_database d),
         (select md5(string_agg(r::text, ',' order by r.oid)) from pg_roles r),
         (select md5(string_agg(m.roleid || ':' || m.member || ':' || m.xmin, ',' order by m.roleid, m.member, m.grantor)) from pg_auth_members m),
-        (select md5(string_agg(s::text, ',' order by s.setdatabase, s.setrole)) from pg_db_role_setting s),
+        (select md5(string_agg(s::text, ',' order by s.setdatabase, s.setrole)) from pg_db_role_setting s)
+    ));
+    wall := md5(concat_ws('|', border,
+        (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c
+            where c.relpersistence <> 't' and c.oid >= 16384 and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')),
+        (select md5(string_agg(p.oid || ':' || p.xmin, ',' order by p.oid)) from pg_proc p where p.oid >= 16384 or p.proacl is not null),
+        (select md5(string_agg(d.oid || ':' || d.datdba || coalesce(d.datacl::text, ''), ',' order by d.oid)) from pg_database d),
         (select md5(string_agg(l.oid || ':' || l.xmin, ',' order by l.oid)) from pg_language l),
         (select md5(string_agg(l.oid || ':' || l.xmin, ',' order by l.oid)) from pg_largeobject_metadata l where l.lomacl is not null),
         (select md5(string_agg(s.oid || ':' || s.xmin, ',' order by s.oid)) from pg_foreign_server s),
@@ -132,7 +144,22 @@ begin
     ));
 end
 $$;
-comment on function domicile.fingerprint() is 'One text that changes whenever anything changes on which settle() depends: a few milliseconds, no locks';
+comment on function domicile.fingerprint() is
+    'Two texts that change whenever anything changes on which settle() depends: what the border is made of, and that with all else into '
+    'which PUBLIC or a foreign role could be let. A few milliseconds, no locks';
+
+create function domicile.remembered(name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (select s.value from domicile.setting s where s.name = $1);
+comment on function domicile.remembered(text) is 'A setting''s value';
+
+create function domicile.remember(name text, value text) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    insert into domicile.setting values ($1, $2) on conflict on constraint setting_pkey do update set value = excluded.value
+        where setting.value <> excluded.value
+$$;
+comment on function domicile.remember(text, text) is 'Sets a setting';
 
 create function domicile.settle_token() returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -168,30 +195,37 @@ as $$
 #variable_conflict use_variable
 declare
     outer_token text := coalesce(current_setting('domicile.settling', true), '');
+    before record;
 begin
     if domicile.here() is null then
         return;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('domicile.settle', 0));
-    if not force and (select s.value from domicile.setting s where s.name = 'fingerprint') = domicile.fingerprint() then
+    select * into before from domicile.fingerprint();
+    if not force and domicile.remembered('fingerprint of the wall') = before.wall then
         return query select f.finding, f.object, f.repaired from domicile.finding f where not f.repaired;
         return;
     end if;
     perform set_config('domicile.settling', domicile.settle_token(), true);
-    delete from domicile.finding;
-    perform domicile.follow_changes();
-    perform domicile.settle_foreign_roles();
-    perform domicile.settle_local_roles();
-    perform domicile.settle_views();
-    perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
-    perform domicile.settle_wall();
-    perform domicile.settle_grants();
-    perform domicile.federate();
-    perform domicile.forget_unused();
-    perform domicile.settle_findings();
-    perform domicile.settle_version();
-    insert into domicile.setting values ('fingerprint', domicile.fingerprint())
-        on conflict on constraint setting_pkey do update set value = excluded.value;
+    if force or domicile.remembered('fingerprint of the border') is distinct from before.border then
+        delete from domicile.finding;
+        perform domicile.follow_changes();
+        perform domicile.settle_foreign_roles();
+        perform domicile.settle_local_roles();
+        perform domicile.settle_views();
+        perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
+        perform domicile.settle_wall();
+        perform domicile.settle_grants();
+        perform domicile.federate();
+        perform domicile.forget_unused();
+        perform domicile.settle_findings();
+        perform domicile.settle_version();
+    else
+        -- Most of what an application creates has nothing to do with the border; what PUBLIC got by it is looked after.
+        delete from domicile.finding f where f.repaired;
+        perform domicile.settle_wall();
+    end if;
+    perform domicile.remember('fingerprint of the border', f.border), domicile.remember('fingerprint of the wall', f.wall) from domicile.fingerprint() f;
     perform set_config('domicile.settling', outer_token, true);
     return query select f.finding, f.object, f.repaired from domicile.finding f order by f.at;
 end
@@ -242,14 +276,13 @@ as $$
 declare
     digest text := md5((domicile.snapshot() - 'version')::text);
 begin
-    if digest is distinct from (select s.value from domicile.setting s where s.name = 'snapshot') then
-        if domicile.version() <= coalesce((select s.value::bigint from domicile.setting s where s.name = 'snapshot_version'), 0) then
+    if digest is distinct from domicile.remembered('snapshot') then
+        if domicile.version() <= coalesce(domicile.remembered('version of the snapshot')::bigint, 0) then
             perform domicile.changed('schema changed');
         end if;
-        insert into domicile.setting values ('snapshot', digest) on conflict on constraint setting_pkey do update set value = excluded.value;
+        perform domicile.remember('snapshot', digest);
     end if;
-    insert into domicile.setting values ('snapshot_version', domicile.version()::text)
-        on conflict on constraint setting_pkey do update set value = excluded.value;
+    perform domicile.remember('version of the snapshot', domicile.version()::text);
 end
 $$;
 comment on function domicile.settle_version() is 'Gives the catalog a new version where the snapshot is not what it was under the last one';
@@ -265,15 +298,14 @@ begin
     if domicile.here() is null or not pg_try_advisory_xact_lock(hashtextextended('domicile.settle', 0)) then
         return;
     end if;
-    renew := not domicile.is_superuser() and coalesce((select s.value from domicile.setting s where s.name = 'passwords_renewed'), '-infinity')::timestamptz
+    renew := not domicile.is_superuser() and coalesce(domicile.remembered('passwords renewed'), '-infinity')::timestamptz
         < now() - interval '10 minutes';
-    if not renew and (select s.value from domicile.setting s where s.name = 'audited') = domicile.fingerprint() then
+    if not renew and domicile.remembered('fingerprint of the last audit') = (domicile.fingerprint()).wall then
         return query select f.finding, f.object, f.repaired from domicile.finding f where not f.repaired;
         return;
     end if;
     perform domicile.settle(true);
-    insert into domicile.setting select 'audited', s.value from domicile.setting s where s.name = 'fingerprint'
-        on conflict on constraint setting_pkey do update set value = excluded.value;
+    perform domicile.remember('fingerprint of the last audit', domicile.remembered('fingerprint of the wall'));
     perform domicile.found(format('a foreign role reaches beyond its border schema: %s %s', x.privilege, x.kind), format('%s: %s', f.name, x.object), false)
         from domicile.foreign_role f cross join lateral domicile.reach(f.name) x where exists (select from pg_roles r where r.rolname = f.name);
     return query select f.finding, f.object, f.repaired from domicile.finding f order by f.at;

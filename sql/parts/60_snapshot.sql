@@ -5,9 +5,9 @@ language sql stable set search_path = pg_catalog, pg_temp
 return coalesce((
     select jsonb_agg(k.columns order by k.columns) from (
         -- Ids that carry their region, and UUIDs: no two regions make the same one.
-        select to_jsonb(array[a.attname::text]) as columns from pg_attribute a
-        where a.attrelid = $1 and array[a.attname::text] = domicile.primary_key($1) and not a.attisdropped
-        and (a.atttypid = 'uuid'::regtype or a.attname = domicile.aligned_id($1))
+        select to_jsonb(pk.key) as columns from (select domicile.primary_key($1) as key) pk
+        join pg_attribute a on a.attrelid = $1 and a.attname = pk.key[1] and not a.attisdropped
+        where cardinality(pk.key) = 1 and case when a.atttypid = 'uuid'::regtype then true else domicile.aligned_id($1) is not null end
         union
         -- A unique key that holds the residency key: each home has values of its own, and is unique in itself.
         select to_jsonb(array(select b.attname::text from unnest(i.indkey::smallint[]) with ordinality u (n, o)

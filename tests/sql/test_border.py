@@ -198,7 +198,7 @@ def test_role_may_not_change_itself_for_long(shared: Region) -> None:
     assert ("app@us", "settings put back") in found
     if not shared.full:
         # Nobody but the server reads a password, so it is put back when ten minutes have passed.
-        shared.run("update domicile.setting set value = '-infinity' where name = 'passwords_renewed'")
+        shared.run("update domicile.setting set value = '-infinity' where name = 'passwords renewed'")
         shared.run("select domicile.audit()")
     with shared.abroad() as us:
         assert us.execute("show search_path").fetchone() == ("to_us",)

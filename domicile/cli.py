@@ -121,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     for action in (show, diff):
         action.add_argument("--dsn", default="", help="a DBA's connection string to the region's own server")
         action.set_defaults(run=_policy, action=action.prog.rsplit(" ", 1)[1])
+    apply = actions.add_parser("apply", help="run a file of policies in every region given, all or none")
+    apply.add_argument("file", type=Path)
+    apply.add_argument(
+        "--dsn", action="append", required=True, help="a DBA's connection string to a region's own server; one each"
+    )
+    apply.set_defaults(run=_policy_apply)
     return parser
 
 
@@ -241,6 +247,13 @@ def _policy(options: argparse.Namespace) -> int:
         if options.action == "show":
             return policy.print_exposure(connection, options.table)
         return policy.print_diff(connection, options.file.read_text(encoding="utf-8"))
+
+
+def _policy_apply(options: argparse.Namespace) -> int:
+    from . import policy
+
+    with _server_errors():
+        return policy.print_apply(options.dsn, options.file.read_text(encoding="utf-8"))
 
 
 @contextmanager

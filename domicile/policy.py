@@ -1,4 +1,5 @@
-"""`domicile policy show` and `diff`: what crosses the border now, and what would if a file of policies were run.
+"""`domicile policy show`, `diff` and `apply`: what crosses the border now, what would if a file of policies were run,
+and running it in all regions or none.
 
 The file holds policies in either form, `CREATE RESIDENCY POLICY …` or `select domicile.create_policy(…)`, as it would
 be run; `diff` runs domicile.policy_diff for each, in a transaction that is rolled back.
@@ -7,7 +8,9 @@ be run; `diff` runs domicile.policy_diff for each, in a transaction that is roll
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import psycopg
@@ -76,6 +79,53 @@ def _as_diff(connection: Connection, statement: str) -> str:
         f"this is no policy: {statement.splitlines()[0][:80]}",
         hint="Write CREATE RESIDENCY POLICY …, or select domicile.create_policy(…), in a file of its own.",
     )
+
+
+def apply(dsns: Sequence[str], text: str) -> tuple[list[str], list[str]]:
+    """Runs the statements of the text in every region given, all or none (two-phase commit). The regions that have
+    taken them, and those of the federation that were not given, to which the change is still to come.
+
+    Raises DomicileError for a region given twice or a text that is no SQL, psycopg.Error for what PostgreSQL refuses:
+    nothing is changed then. Only a crash between the two phases leaves prepared transactions, `domicile:policy:…`.
+    """
+    parts = list(statements(text))
+    gid = f"domicile:policy:{secrets.token_hex(8)}"
+    with ExitStack() as stack:
+        regions: dict[str, Connection] = {}
+        known: set[str] = set()
+        for dsn in dsns:
+            connection = stack.enter_context(psycopg.connect(dsn))
+            snapshot = connection.execute("select domicile.snapshot()").fetchone()
+            assert snapshot is not None
+            catalog = parse_snapshot(snapshot[0])
+            connection.rollback()
+            if catalog.here in regions:
+                raise DomicileError("42710", f"two connection strings lead to region {catalog.here}")
+            regions[catalog.here] = connection
+            known |= {str(name) for name in catalog.regions}
+            connection.tpc_begin(connection.xid(0, gid, ""))
+            for part in parts:
+                call = ddl.parse(part, catalog, ("public",), "").sql if ddl.is_domicile(part) else part
+                connection.execute(call.encode())
+        for connection in regions.values():
+            connection.tpc_prepare()
+        for connection in regions.values():
+            connection.tpc_commit()
+        return sorted(regions), sorted(known - set(regions))
+
+
+def print_apply(dsns: Sequence[str], text: str) -> int:
+    """Applies, and prints which regions have it; 0 where all of the federation's have, 1 where some are to come."""
+    taken, to_come = apply(dsns, text)
+    console = Console()
+    console.print(f"applied in {', '.join(taken)}, all of it or none", highlight=False)
+    if to_come:
+        console.print(
+            f"still to come: {', '.join(to_come)}; until then these show what their present policies say",
+            style="yellow",
+            highlight=False,
+        )
+    return 1 if to_come else 0
 
 
 def print_diff(connection: Connection, text: str) -> int:

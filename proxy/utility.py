@@ -281,6 +281,17 @@ async def _domicile(session: Session, bound: Bound) -> None:
     call = Bound(Statement("", text, (), inner))
     shape = await execute._shape(session, call, [session.gateway.here])
     await execute.fly(session, Fragment(session.gateway.here, text), call, shape, Reply.COLLECT)
+    others = [str(region) for region in session.gateway.catalog().others()]
+    if others:
+        session.notice(
+            DomicileError(
+                "00000",
+                f"region {session.gateway.here} has taken it; still to come: {', '.join(others)}",
+                detail="A region's own copy of the policy decides what leaves it, so each takes a change by itself.",
+                hint="Run it there too; `domicile policy apply` runs a file in all regions or none.",
+                severity="NOTICE",
+            )
+        )
     _tag(session, detail.function.upper().replace("_", " "))
 
 

@@ -276,6 +276,7 @@ class Federation:
             node_password=region.passwords["domicile_node"],
         )
         with region.server.connect(DATABASE) as connection:
+            connection.execute("grant domicile_admin to dba")
             connection.execute(load.script("localities").encode())
             if region.name != FULL_REGION:
                 # New ids must stay above those of the rows that come home.

@@ -219,3 +219,22 @@ def test_explain_says_where_and_why(us: Connection) -> None:
     lines = "\n".join(row[0] for row in us.execute("explain select count(*) from customers"))
     assert "combine" in lines
     assert "Declined: append" in lines
+
+
+def test_domicile_s_own_statements_through_the_gateway(federation: Federation) -> None:
+    with federation.connect("us", "dba") as dba:
+        notices: list[str] = []
+        dba.add_notice_handler(lambda n: notices.append(n.message_primary or ""))
+        create = "CREATE RESIDENCY POLICY by_ddl ON products TO REGION ALL CLEAR (id)"
+        with pytest.raises(errors.SyntaxError) as wrong:
+            dba.execute(create.replace("CLEAR", "CLEER").encode())
+        assert wrong.value.diag.statement_position == str(create.index("CLEAR") + 1)
+        with pytest.raises(psycopg.Error, match="no_such"):
+            dba.execute("CREATE RESIDENCY POLICY by_ddl ON customers TO REGION eu CLEAR (no_such)")
+        alter = (
+            "ALTER RESIDENCY POLICY abroad ON orders TO REGION ALL CLEAR (id, customer_id, placed_at, status, total)"
+        )
+        dba.execute(alter.encode())
+        assert any("still to come: eu, ap" in notice for notice in notices)
+    with federation.connect("us") as app, pytest.raises(errors.InsufficientPrivilege):
+        app.execute(alter.encode())

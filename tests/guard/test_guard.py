@@ -322,6 +322,21 @@ def test_a_caller_that_vanishes_leaves_nothing_open(guard: Running, database: Da
     assert database.run_sql("select count(*) from orders where id = 800") == [(0,)]
 
 
+def test_a_caller_that_is_cut_off_without_a_word_is_found_out_by_the_kernel(guard: Running) -> None:
+    guard.raw()
+    (caller,) = guard.guard.connections.values()
+
+    def options() -> tuple[int, int]:
+        assert caller._transport is not None
+        sock = caller._transport.get_extra_info("socket")
+        return (
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        )
+
+    assert guard.call(options) == (1, guard_module.KEEPALIVE_IDLE_S)
+
+
 def test_the_end_of_the_server_is_the_end_of_the_connection(guard: Running, database: Database) -> None:
     wire = guard.raw()
     database.run_sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app@eu'")

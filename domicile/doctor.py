@@ -65,7 +65,7 @@ def examine(path: Path) -> Iterator[Check]:
         own = ask_postgres(configuration.postgres)
         with psycopg.connect(conninfo(configuration.postgres), autocommit=True) as connection:
             yield Check("PostgreSQL", True, f"{own.server_version.split(' ')[0]}, as {configuration.postgres.user}")
-            for look in (_identity, _settings, _node_role, _prepared, _findings, _foreign_log_in):
+            for look in (_identity, _settings, _node_role, _prepared, _findings, _wall, _foreign_log_in):
                 yield from _guarded(look, configuration, connection)
     except psycopg.OperationalError as e:
         yield Check("PostgreSQL", False, str(e).strip(), "see [postgres], and pg_hba.conf on the server")
@@ -174,13 +174,33 @@ def _findings(_: Configuration, connection: Connection) -> Iterator[Check]:
         yield Check("the border", False, f"{about}: {finding}", "\\df+ domicile.* says which function puts it right")
 
 
+_FOREIGN_ROLES = (
+    "select r.rolname from pg_auth_members m join pg_roles r on r.oid = m.roleid "
+    "where m.member = (select oid from pg_roles where rolname = current_user) and r.rolname ~ '.@.' order by 1"
+)
+
+
+def _wall(_: Configuration, connection: Connection) -> Iterator[Check]:
+    """Proves by enumeration what each foreign role reaches beyond its border schema, now."""
+    roles = [name for (name,) in connection.execute(_FOREIGN_ROLES.encode()).fetchall()]
+    holes = [
+        f"{name}: {privilege} {kind} {about}"
+        for name in roles
+        for privilege, kind, about in connection.execute(
+            "select privilege, kind, object from domicile.reach(%s)", (name,)
+        ).fetchall()
+    ]
+    yield Check(
+        "the wall",
+        not holes,
+        "; ".join(holes) or f"{len(roles)} roles of other regions reach nothing beyond their schemas",
+        "select * from domicile.settle(true) as a DBA puts right what it may, and says what it may not",
+    )
+
+
 def _foreign_log_in(configuration: Configuration, connection: Connection) -> Iterator[Check]:
     """Logs in as the guard would, and with a wrong password, which must be refused."""
-    name = _value(
-        connection,
-        "select min(r.rolname) from pg_auth_members m join pg_roles r on r.oid = m.roleid "
-        "where m.member = (select oid from pg_roles where rolname = current_user) and r.rolname ~ '.@.'",
-    )
+    name = _value(connection, _FOREIGN_ROLES)
     if name is None:
         return  # nothing is shared yet
     role, _, region = str(name).rpartition("@")

@@ -77,7 +77,7 @@ def test_only_the_region_that_is_away_is_ill(write: Write) -> None:
     checks = list(examine(write()))
     assert [c.what for c in checks if not c.well] == ["region eu"]
     assert [c.what for c in checks][:4] == ["configuration", "certificate us.crt", "key us.key", "PostgreSQL"]
-    assert {"the border", 'log-in as "app@eu"', "pg_hba.conf"} <= {c.what for c in checks}
+    assert {"the border", "the wall", 'log-in as "app@eu"', "pg_hba.conf"} <= {c.what for c in checks}
 
 
 def test_a_certificate_of_another_region(write: Write) -> None:
@@ -136,6 +136,19 @@ def test_findings_of_the_audit_are_told(write: Write, region: Database) -> None:
         assert ill(write())["the border"].found == "a table: a hole"
     finally:
         region.run_sql("delete from domicile.finding")
+
+
+def test_a_hole_in_the_wall_is_found_before_any_audit(write: Write, region: Database) -> None:
+    region.run_sql("create table plain (word text)")
+    # Event triggers do not fire in replica mode: as on a server where no superuser installed any.
+    region.run_sql("set session_replication_role = replica; grant select on plain to public")
+    try:
+        hole = ill(write())["the wall"].found
+        assert hole.startswith("app@eu: ")
+        assert "plain" in hole
+    finally:
+        region.run_sql("select domicile.settle(true)")
+    assert "the wall" not in ill(write())
 
 
 @contextlib.contextmanager

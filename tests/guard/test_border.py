@@ -44,15 +44,17 @@ select domicile.create_policy('abroad', 'customers', rows => 'consent', clear =>
 """
 
 
-@pytest.fixture(scope="module")
-def region(server18: EmbeddedServer) -> Iterator[Database]:
-    made = Database(server18, "border")
-    server18.run_sql("create database border")
+@pytest.fixture(scope="module", params=[18, 15])
+def region(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """On the newest and the oldest PostgreSQL in turn."""
+    server: EmbeddedServer = request.getfixturevalue(f"server{request.param}")
+    made = Database(server, "border")
+    server.run_sql("create database border")
     install(made.dsn, region="us", regions=REGIONS, node_password="node")
     made.run_sql(SHOP)
     yield made
-    server18.run_sql("drop database border with (force)")
-    with server18.connect() as connection:
+    server.run_sql("drop database border with (force)")
+    with server.connect() as connection:
         roles = connection.execute("select rolname from pg_roles where rolname ~ '^domicile_|@' or rolname = 'app'")
         for (role,) in roles.fetchall():
             connection.execute(f'drop owned by "{role}"'.encode())

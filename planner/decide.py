@@ -290,7 +290,7 @@ class _Planner:
                 if item.get("name") in target.table.key.columns:
                     raise refusal(
                         f"{item['name']} is the residency key of {target.table.name}: changing it would move the row",
-                        hint="Move rows with domicile.move(), or leave the column out of the UPDATE.",
+                        hint="Leave the column out of the UPDATE: rows are not moved between regions by UPDATE yet.",
                         position=position(self.sql, item.get("location")),
                     )
 

@@ -504,6 +504,7 @@ async def _insert(session: Session, bound: Bound, placement: RowHomes) -> None:
             homes.append(region)
         else:
             homes.append(row)
+    planner.allowed(bound.plan, catalog, tuple(dict.fromkeys(homes)))
     fragments = planner.split_insert(bound.plan, homes)
     regions = [fragment.region for fragment in fragments]
     shape = await _shape(session, bound, regions)

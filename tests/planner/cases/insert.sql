@@ -155,7 +155,7 @@ plan expect=error
 insert into customers (id, country) values (1, 'DE') on conflict (id) do update set country = 'US'
 ----
 ERROR 0A000: country is the residency key of "public"."customers": changing it would move the row
-HINT: Move rows with domicile.move(), or leave the column out of the UPDATE.
+HINT: Leave the column out of the UPDATE: rows are not moved between regions by UPDATE yet.
 POSITION: 85
 
 plan expect=route

@@ -696,14 +696,14 @@ plan expect=error
 update customers set country = 'FR' where id = 5
 ----
 ERROR 0A000: country is the residency key of "public"."customers": changing it would move the row
-HINT: Move rows with domicile.move(), or leave the column out of the UPDATE.
+HINT: Leave the column out of the UPDATE: rows are not moved between regions by UPDATE yet.
 POSITION: 22
 
 plan expect=error
 update orders set customer_id = 5 where id = 5
 ----
 ERROR 0A000: customer_id is the residency key of "public"."orders": changing it would move the row
-HINT: Move rows with domicile.move(), or leave the column out of the UPDATE.
+HINT: Leave the column out of the UPDATE: rows are not moved between regions by UPDATE yet.
 POSITION: 19
 
 plan expect=route

@@ -130,7 +130,8 @@ begin
         union all
         select format('routine %s', u.oid::regprocedure), a.privilege_type, f.name
         from pg_proc u cross join lateral aclexplode(u.proacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
-        where u.proacl is not null and domicile.may_alter(u.proowner)
+        where u.proacl is not null and domicile.may_alter(u.proowner) and u.oid <> 'domicile.receive_proposal(jsonb)'::regprocedure
+        and not (u.proname = 'propose' and u.pronamespace in (select n.oid from pg_namespace n where n.nspname = 'to_' || f.region))
         union all
         select format('database %I', d.datname), a.privilege_type, f.name
         from pg_database d cross join lateral aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee join domicile.foreign_role f on f.name = r.rolname
@@ -213,6 +214,7 @@ begin
     select 'function', f.oid::regprocedure::text, 'EXECUTE' from pg_proc f
     where f.pronamespace not in (select oid from system) and has_schema_privilege(id, f.pronamespace, 'usage') and has_function_privilege(id, f.oid, 'execute')
     and not exists (select from domicile.functions_of_types() x where x.function = f.oid)
+    and not (f.proname = 'propose' and f.pronamespace in (select oid from border) and not f.prosecdef)
     union all
     select 'function', c::text, 'EXECUTE' from domicile.closable() c where domicile.is_superuser() and has_function_privilege(id, c, 'execute')
     union all

@@ -216,6 +216,7 @@ begin
         perform domicile.settle_foreign_roles();  -- again: their search_path names the schemas that the views' types need
         perform domicile.settle_wall();
         perform domicile.settle_grants();
+        perform domicile.settle_proposals();
         perform domicile.federate();
         perform domicile.forget_unused();
         perform domicile.settle_findings();

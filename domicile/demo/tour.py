@@ -22,6 +22,7 @@ from .regions import FULL_REGION, REGIONS
 from .screen import Bar, Screen
 
 TIMES = 5  #: each timed statement is run so often; the best is shown, the first beside it
+DISTANCE_MS_MIN = 50.0  #: under that a busy machine takes longer than the way, and round trips can't be told apart
 COPY_PATIENCE_S = 20.0
 VISIBLE_PATIENCE_S = 10.0
 
@@ -323,10 +324,11 @@ def a_far_customer(t: Tour) -> None:
             Bar("and if it had to connect", t.asker.cold_ms("us", "ap", statement)),
         ],
     )
-    t.claim(
-        f"it cost one round trip of {distance:.0f} ms and {answer.ms - distance:.1f} ms, not two",
-        distance == 0 or answer.ms < 1.5 * distance,
-    )
+    if distance >= DISTANCE_MS_MIN:
+        t.claim(
+            f"it cost one round trip of {distance:.0f} ms and {answer.ms - distance:.1f} ms, not two",
+            answer.ms < 1.5 * distance,
+        )
 
 
 def the_key_says_where(t: Tour) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
 import socket
@@ -26,7 +25,7 @@ from .link import Link, Observer
 from .postgres import Connection
 from .receiving import Receiving
 from .sending import FAILURES, Sending
-from .source import source_offer
+from .source import Slots
 
 BEAT_S = 0.5
 """How often the time is written into the log: an idle copy is known to be no older. Each beat is about 100 bytes."""
@@ -165,13 +164,26 @@ class Agent:
         while True:
             news = await connection.value(f"select domicile.stream_beat({quote_literal(self._token)})")
             if news != seen:
-                for region, (_, session) in list(self._sessions.items()):
-                    if session is not None:
-                        text = await connection.value(f"select domicile.stream_offer({quote_literal(region)})")
-                        session.offered(source_offer(json.loads(text or "{}")))
+                await self._look_at_offers(connection)
                 seen = news
             await self._ledger.write(connection)
             await asyncio.sleep(self._beat_s)
+
+    async def _look_at_offers(self, connection: Connection) -> None:
+        """Ends the sessions whose offer has changed, and drops the slots of regions that get nothing any more."""
+        fed = {
+            row[0].decode()
+            for row in await connection.execute("select destination from domicile.subscription")
+            if row[0]
+        }
+        for destination in fed | set(self._sessions):
+            slots = Slots(connection, destination)
+            offer = await slots.offer()
+            _, session = self._sessions.get(RegionName(destination), (None, None))
+            if session is not None:
+                session.offered(offer)
+            elif not offer.tables and RegionName(destination) not in self._sessions:
+                await slots.drop()
 
     # --- taking
 

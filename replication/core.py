@@ -272,7 +272,8 @@ class Receiver:
             case Phase.CLOSED, _:
                 return self, ()
             case _, Tick():
-                if now - self.heard_at > SILENCE_S_MAX:
+                # While the queue is full nothing is read, so nothing can be heard.
+                if not self.full and now - self.heard_at > SILENCE_S_MAX:
                     return self._close("08006", f"region {self.origin} has not been heard of")
                 if self.phase is not Phase.GREETING and now - self.said_at >= ALIVE_EVERY_S:
                     return replace(self, said_at=now), (Send(wire.Alive()),)
@@ -336,7 +337,7 @@ class Receiver:
         if not self.applying or not (self.position or LSN_NONE) <= position <= self.seen:
             raise AssertionError(f"applied {position}, seen {self.seen}")
         effects: list[Effect] = []
-        state = self
+        state = replace(self, heard_at=now) if self.full else self
         if position > (self.position or LSN_NONE):
             state = replace(state, position=position, said_at=now)
             effects.append(Send(wire.Ack(position)))

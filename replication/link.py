@@ -24,6 +24,9 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._observer = observer
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._loop = asyncio.get_running_loop()
         writer.transport.set_write_buffer_limits(high=WRITE_BYTES_MAX)
 
     async def frames(self) -> AsyncIterator[tuple[wire.Frame, int]]:
@@ -43,14 +46,28 @@ class Link:
             raise DomicileError(PROGRAM_LIMIT_EXCEEDED, f"a row is too long to be copied: {e}") from None
         if self._observer:
             self._observer(data)
-        self._writer.write(data)
+        # All that is sent in one turn of the loop goes out at once: a TLS record and a system call cost more than
+        # a small transaction.
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+
+    def _flush(self) -> None:
+        if self._unsent and not self._writer.is_closing():
+            self._writer.write(b"".join(self._unsent))
+        self._unsent = []
+        self._unsent_bytes = 0
 
     async def drain(self) -> None:
         """Waits until less than WRITE_BYTES_MAX is waiting to be sent."""
+        if self._unsent_bytes >= WRITE_BYTES_MAX // 4:
+            self._flush()
         await self._writer.drain()
 
     async def close(self) -> None:
         """Sends what is waiting, within CLOSE_PATIENCE_S, and ends the connection."""
+        self._flush()
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), CLOSE_PATIENCE_S)

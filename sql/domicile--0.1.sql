@@ -4610,6 +4610,11 @@ begin
     loop
         execute format('drop %s %s', case one.relkind when 'v' then 'view' else 'table' end, one.rel);
     end loop;
+    -- A region that is no longer of the federation leaves nothing behind.
+    for one in select p.origin from domicile.progress p where not exists (select from domicile.region r where r.name = p.origin) loop
+        perform domicile.copy_withdraw(one.origin);
+        delete from domicile.progress p where p.origin = one.origin;
+    end loop;
 end
 $$;
 comment on function domicile.federate() is

@@ -320,6 +320,10 @@ def test_a_receiver_is_full_while_a_batch_is_being_applied_and_no_longer() -> No
     assert not state.full  # it is being applied
     state, _ = state.step(core.Received(wire.Commit(Lsn(20), AT), core.QUEUE_BYTES_MAX), 0.0)
     assert state.full
-    state, effects = state.step(core.Applied(Lsn(10)), 0.0)
+    # It reads nothing meanwhile, however long that takes, and does not hold the silence against its peer.
+    state, effects = state.step(core.Tick(), 100.0)
+    assert effects == (core.Send(wire.Alive()),)
+    state, effects = state.step(core.Applied(Lsn(10)), 100.0)
     assert not state.full
+    assert state.step(core.Tick(), 101.0)[1] == ()
     assert effects == (core.Apply((wire.Commit(Lsn(20), AT),)),)

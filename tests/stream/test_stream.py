@@ -384,6 +384,25 @@ async def test_a_certificate_of_no_region_or_of_another_authority_gets_nothing(
     assert not federation["eu"].sent
 
 
+async def test_a_region_that_is_away_or_dropped_leaves_no_slot_and_no_copy(federation18: Federation) -> None:
+    federation = federation18
+    customers(federation, "eu", "us")
+    us, eu = federation["us"], federation["eu"]
+    await federation.start()
+    await federation.settled("eu", "us")
+    await federation.settled("us", "eu")
+    await us.stop()
+    assert (
+        len(eu.sql("select 1 from pg_replication_slots where slot_name = 'domicile_eu_to_us'")) == 1
+    )  # it will return
+    eu.sql("select domicile.drop_region('us')")
+    await until(lambda: not eu.sql("select 1 from pg_replication_slots where slot_name = 'domicile_eu_to_us'"))
+    assert eu.sql("select 1 from domicile.subscription") == []
+    assert eu.sql("select 1 from abroad.customers") == []
+    assert eu.sql("select 1 from domicile.freshness") == []
+    assert len(us.sql("select 1 from abroad.customers")) == 100  # what us holds is us's own to withdraw
+
+
 async def test_partitioned_tables(federation: Federation) -> None:
     us, eu = federation["us"], federation["eu"]
     federation.everywhere("""

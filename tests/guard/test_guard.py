@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import struct
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg import errors
 
 from domicile.catalog.names import RegionName
@@ -472,6 +475,34 @@ def test_garbage_ends_its_own_connection_with_an_error(garbage: bytes, guard: Ru
         wire.send(garbage)
         assert errors_of(wire.until(B.READY))[0] in ("08P01", "22021")
         assert other.execute("select 1").fetchone() == (1,)
+
+
+FRAGMENTS = st.one_of(
+    st.binary(max_size=30),
+    st.builds(m.message, st.sampled_from(sorted(b"QPBEDCHSdcfFpX")), st.binary(max_size=30)),
+    st.builds(m.build_query, st.sampled_from(["select 1", "listen x", "", "begin", "select", "copy inbox from stdin"])),
+    st.builds(m.build_parse, st.sampled_from(["", "s"]), st.sampled_from(["select $1::int", "do 'x'", "table orders"])),
+    st.builds(m.build_bind, st.sampled_from(["", "p"]), st.sampled_from(["", "s"])),
+    st.builds(m.build_execute, st.sampled_from(["", "p"]), st.integers(0, 3)),
+    st.builds(m.build_describe, st.sampled_from("SP"), st.sampled_from(["", "s", "p"])),
+    st.just(m.SYNC),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(FRAGMENTS, max_size=12))
+def test_no_stream_of_messages_breaks_the_guard(
+    guard: Running, caplog: pytest.LogCaptureFixture, stream: list[bytes]
+) -> None:
+    wire = guard.raw()
+    wire.sock.settimeout(0.1)  # a length word may have taken the end of the stream for its own
+    with contextlib.suppress(OSError):
+        wire.send(*stream, m.SYNC, m.build_query("select 'the end'"), m.TERMINATE)
+        wire.until(0)  # to the end of the connection
+    assert [c for c in CANARIES if c.encode() in wire.received] == []
+    assert "data_received" not in caplog.text
+    assert "Traceback" not in caplog.text
+    guard.hang_up()
 
 
 @pytest.mark.parametrize("first", [b"\0\0\0\7\0\3\0", b"\x7f\xff\xff\xff\0\3\0\0", b"\0\0\0\x0b\0\3\0\0abc"])

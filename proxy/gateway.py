@@ -18,7 +18,7 @@ from ..catalog.loader import UNREACHABLE
 from ..catalog.names import RegionName
 from ..catalog.snapshot import Catalog
 from ..planner.plan import Append, Home, Kind, Plan
-from . import recovery
+from . import delivery, recovery
 from .backend import Address, Backend, connect
 from .pool import Pool
 from .scram import ScramKeys, Verifier
@@ -81,7 +81,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._next_pid = secrets.randbelow(1 << 20) + 1
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._recovery: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -92,14 +92,14 @@ class Gateway:
         loop = asyncio.get_running_loop()
         listen = self.settings.listen
         self._server = await loop.create_server(lambda: Session(self), listen.host, listen.port)
-        self._recovery = self.spawn(recovery.watch(self))
+        self._watches = [self.spawn(recovery.watch(self)), self.spawn(delivery.watch(self))]
 
     async def stop(self) -> None:
         """Ends all sessions with 57P01 and closes every connection."""
         if self._server is not None:
             self._server.close()
-        if self._recovery is not None:
-            self._recovery.cancel()
+        for watch in self._watches:
+            watch.cancel()
         for session in list(self.sessions.values()):
             session.terminate(DomicileError(ADMIN_SHUTDOWN, "the gateway is shutting down", severity="FATAL"))
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ..catalog import errors as e
 from ..catalog.errors import DomicileError
-from ..catalog.names import quote_identifier
+from ..catalog.names import RegionName, quote_identifier, quote_literal
 from ..planner import ddl
 from ..planner import session as details
 from ..planner.plan import Fragment, Kind, Plan
-from . import execute
+from . import delivery, execute
 from . import messages as m
 from . import settings as guc
 from .backend import Reply
@@ -273,26 +275,31 @@ async def _listen(session: Session, bound: Bound) -> None:
 
 
 async def _domicile(session: Session, bound: Bound) -> None:
-    """Domicile's own DDL: the same as a call of the function that it stands for."""
-    detail = bound.plan.detail
-    assert isinstance(detail, ddl.Call)
-    text = detail.sql
-    inner = await session.gateway.plan(text, session.search_path, session.role)
-    call = Bound(Statement("", text, (), inner))
-    shape = await execute._shape(session, call, [session.gateway.here])
-    await execute.fly(session, Fragment(session.gateway.here, text), call, shape, Reply.COLLECT)
-    others = [str(region) for region in session.gateway.catalog().others()]
+    """Domicile's own DDL: a change of this region's catalog, and a proposal to the other regions."""
+    call = bound.plan.detail
+    assert isinstance(call, ddl.Call)
+    home = session.gateway.here
+    change = {"id": str(uuid.uuid4()), "function": call.function, "arguments": dict(call.arguments)}
+    text = f"SELECT domicile.propose({quote_literal(json.dumps(change, ensure_ascii=False))}::jsonb)"
+    inner = Bound(Statement("", text, (), await session.gateway.plan(text, session.search_path, session.role)))
+    await execute.collect(session, Fragment(home, text), inner)
+    others = list(session.gateway.catalog().others())
     if others:
+        states: Mapping[RegionName, str] = {}
+        if not session.transaction.open:  # else it is sent when it is committed
+            states = await delivery.deliver(session.gateway, str(change["id"]))
+        told = "; ".join(f"{region}: {states.get(region, 'unsent')}" for region in others)
         session.notice(
             DomicileError(
                 "00000",
-                f"region {session.gateway.here} has taken it; still to come: {', '.join(others)}",
-                detail="A region's own copy of the policy decides what leaves it, so each takes a change by itself.",
-                hint="Run it there too; `domicile policy apply` runs a file in all regions or none.",
+                f"region {home} has taken the change; {told}",
+                detail="A region's own copy of the policy decides what leaves it. Where the change waits, a role of "
+                f"that region approves it: select domicile.approve('{change['id']}');",
+                hint="select * from domicile.outstanding tells which regions have not made it yet.",
                 severity="NOTICE",
             )
         )
-    _tag(session, detail.function.upper().replace("_", " "))
+    _tag(session, call.function.upper().replace("_", " "))
 
 
 async def _show_setting(session: Session, bound: Bound) -> None:

@@ -235,6 +235,15 @@ def test_domicile_s_own_statements_through_the_gateway(federation: Federation) -
             "ALTER RESIDENCY POLICY abroad ON orders TO REGION ALL CLEAR (id, customer_id, placed_at, status, total)"
         )
         dba.execute(alter.encode())
-        assert any("still to come: eu, ap" in notice for notice in notices)
+        assert any("eu: waiting; ap: waiting" in notice for notice in notices)
+        waiting = dba.execute("select change_id, region from domicile.outstanding").fetchall()
+    assert sorted(region for _, region in waiting) == ["ap", "eu"]
+    for change, region in waiting:
+        with federation.connect(region, "dba") as there:
+            before = there.execute("select domicile.version()").fetchone()
+            state = there.execute("select state from domicile.pending where change_id = %s", (change,))
+            assert state.fetchall() == [("waiting",)]
+            there.execute("select domicile.approve(%s)", (change,))
+            assert there.execute("select domicile.version()").fetchone() != before
     with federation.connect("us") as app, pytest.raises(errors.InsufficientPrivilege):
         app.execute(alter.encode())

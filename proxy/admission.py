@@ -86,7 +86,8 @@ def admit(text: str, rules: Rules) -> tuple[Statement, ...]:
     """The statements of the text, all admitted. Raises DomicileError for the first thing that is not: 42501 or 0A000
     naming the construct, 42601 where the text is no SQL, 54000 where it is nested beyond reading."""
     try:
-        document = json.loads(parse_sql_json(text))
+        tree = parse_sql_json(text)
+        document = json.loads(tree)
     except ParseError as e:
         message, position = str(e.args[0]), e.args[1] if len(e.args) > 1 else None
         if "exhausted" in message or "exceeded" in message:
@@ -101,14 +102,16 @@ def admit(text: str, rules: Rules) -> tuple[Statement, ...]:
         ) from None
     except UnicodeEncodeError:
         raise DomicileError(SYNTAX_ERROR, "statement is not valid UTF-8") from None
-    return tuple(_Reader(text, rules).statement(s["stmt"]) for s in document.get("stmts", ()))
+    reader = _Reader(text, rules, has_ctes='"ctename"' in tree)
+    return tuple(reader.statement(s["stmt"]) for s in document.get("stmts", ()))
 
 
 class _Reader:
     """Reads one statement's tree. `tables` collects what it names."""
 
-    def __init__(self, text: str, rules: Rules) -> None:
+    def __init__(self, text: str, rules: Rules, *, has_ctes: bool) -> None:
         self._text = text
+        self._has_ctes = has_ctes
         self._rules = rules
         self._schemas = border_schema("public", rules.caller)
         self._tables: dict[str, None] = {}
@@ -217,30 +220,32 @@ class _Reader:
     def _walk(self, root: Any) -> None:
         """Looks at every node below. A dict's capitalised key is a node's name; a field that can hold one kind only
         holds it bare, and is known by its members (`relname`, `names`)."""
-        self._collect_ctes(root)
+        if self._has_ctes:
+            self._collect_ctes(root)
         todo: list[Any] = [root]
         while todo:
             value = todo.pop()
-            if isinstance(value, list | tuple):
-                todo.extend(value)
-                continue
-            if not isinstance(value, dict):
+            if value.__class__ is not dict:
+                if value.__class__ is list or value.__class__ is tuple:
+                    todo.extend(value)
                 continue
             if "relname" in value:
                 self._relation(value)
             elif "names" in value:
                 self._type(value)
             for key, child in value.items():
-                if key[:1].isupper() and isinstance(child, dict):
-                    if key not in NODES:
-                        raise self._refused(_spoken(key), child)
-                    if key == "FuncCall":
-                        self._function(child)
-                    elif key == "A_Expr":
-                        self._operator(child)
-                elif key == "intoClause":
-                    raise self._refused("SELECT INTO", child)
-                if isinstance(child, dict | list):
+                if child.__class__ is list:
+                    todo.extend(child)
+                elif child.__class__ is dict:
+                    if "A" <= key[0] <= "Z":
+                        if key not in NODES:
+                            raise self._refused(_spoken(key), child)
+                        if key == "FuncCall":
+                            self._function(child)
+                        elif key == "A_Expr":
+                            self._operator(child)
+                    elif key == "intoClause":
+                        raise self._refused("SELECT INTO", child)
                     todo.append(child)
 
     def _collect_ctes(self, root: Any) -> None:

@@ -33,7 +33,7 @@ from . import copy_in, explain, utility
 from . import messages as m
 from .backend import Backend, Exchange, Flight, Reply
 from .statement import Bound, Described, Statement
-from .transaction import ServerError
+from .transaction import Part, ServerError
 from .values import array_literal, text_of
 
 if TYPE_CHECKING:
@@ -471,20 +471,64 @@ async def _finish(session: Session, regions: Sequence[RegionName], bound: Bound,
 async def _look_up(session: Session, bound: Bound) -> None:
     """By a key that is unique over the federation: the local region first; no row there, then the others at once."""
     plan = bound.plan
-    home = session.gateway.here
-    others = list(session.gateway.catalog().others())
+    home, *others = regions_of(session, bound)
     bound.rows_max = 0
     shape = await _shape(session, bound, [home])
     tag = await fly(session, Fragment(home, text_for(session, plan, home)), bound, shape)
-    if not tag.endswith(b" 0\0") or not others:
-        session.out(tag)
-        return
-    bound.tell_description = False
-    shape = await _shape(session, bound, others)
-    tags = await together(
-        session, [fly(session, Fragment(r, text_for(session, plan, r)), bound, shape) for r in others]
-    )
-    session.out(add_tags(tags))
+    if tag.endswith(b" 0\0") and others:
+        bound.tell_description = False
+        shape = await _shape(session, bound, others)
+        fragments = [Fragment(region, text_for(session, plan, region)) for region in others]
+        if plan.kind is Kind.READ and not session.transaction.open:
+            tag = await _first_found(session, bound, shape, fragments)
+        else:
+            tag = add_tags(await together(session, [fly(session, fragment, bound, shape) for fragment in fragments]))
+    session.out(tag)
+
+
+async def _first_found(session: Session, bound: Bound, shape: _Shape, fragments: Sequence[Fragment]) -> bytes:
+    """The tag of the first region that has the row: no other can have it, so none is waited for, nor does it matter
+    whether it could answer. Where no region has it, all must have said so."""
+    flights: dict[asyncio.Task[bytes], tuple[Fragment, list[tuple[Exchange, Backend]]]] = {}
+    for fragment in fragments:
+        started: list[tuple[Exchange, Backend]] = []
+        task = asyncio.ensure_future(fly(session, fragment, bound, shape, started=_keep_in(started)))
+        flights[task] = (fragment, started)
+    pending = set(flights)
+    failure: BaseException | None = None
+    empty = b""
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (fault := task.exception()) is not None:
+                    failure = failure or fault
+                elif not (empty := task.result()).endswith(b" 0\0"):
+                    return task.result()
+        if failure is not None:
+            raise failure
+        return empty
+    finally:
+        for task in pending:
+            fragment, started = flights[task]
+            part = session.transaction.parts.pop(fragment.region, None)
+            if not started or part is None:
+                task.cancel()  # it still waits for a backend
+            else:
+                started[0][0].write = started[0][0].notice = None
+                session.gateway.spawn(_drain(session, task, part))
+
+
+def _keep_in(started: list[tuple[Exchange, Backend]]) -> Callable[[Exchange, Backend], None]:
+    return lambda exchange, backend: started.append((exchange, backend))
+
+
+async def _drain(session: Session, task: asyncio.Task[bytes], part: Part) -> None:
+    """Waits for a flight whose answer nobody needs, and gives its backend back."""
+    await asyncio.wait([task])
+    if task.cancelled() or task.exception() is not None:
+        part.backend.settings = part.settings_before
+    session.give(part.backend)
 
 
 # --- rows to their homes ------------------------------------------------------------------------------------------

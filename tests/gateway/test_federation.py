@@ -247,3 +247,20 @@ def test_domicile_s_own_statements_through_the_gateway(federation: Federation) -
             assert there.execute("select domicile.version()").fetchone() != before
     with federation.connect("us") as app, pytest.raises(errors.InsufficientPrivilege):
         app.execute(alter.encode())
+
+
+def test_a_row_that_is_found_does_not_wait_for_a_region_that_can_t_answer(federation: Federation) -> None:
+    with federation.connect("eu", direct=True) as home:
+        row = home.execute("select id, name from customers order by id limit 1").fetchone()
+    assert row is not None
+    with federation.connect("us") as us:
+        federation.relay.cut("us>ap")
+        try:
+            for _ in range(3):
+                got = us.execute("select id, name from customers where id = %s", (row[0],)).fetchall()
+                assert [number for number, _ in got] == [row[0]]
+            with pytest.raises(psycopg.OperationalError, match="region ap"):
+                us.execute("select count(*) from customers")
+        finally:
+            federation.relay.heal("us>ap")
+        assert us.execute("select count(*) from customers").fetchone() is not None

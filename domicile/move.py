@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -92,14 +93,16 @@ def move_home(
     table: str | None = None,
     batch_rows: int = BATCH_ROWS,
     report: Report = lambda *_: None,
+    connect_here: Callable[[], AnyConnection] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Moves what is not at home here, of every table that is being pinned (or of one and its family), then opens the
     tables; returns how many rows went where, by table and region.
 
     `here` and `there` (by region) are autocommit connections of roles that may write the tables and are members of
-    domicile_admin, or installed Domicile. Raises DomicileError where rows can't be moved (a home that is not in
-    `there`, another region's database, an unmanaged table that would cascade), and psycopg's errors where a server
-    refuses.
+    domicile_admin, or installed Domicile. With `connect_here`, which makes further connections like `here`, rows go
+    to all regions at once, and `report` is called from several threads. Raises DomicileError where rows can't be
+    moved (a home that is not in `there`, another region's database, an unmanaged table that would cascade), and
+    psycopg's errors where a server refuses.
     """
     resume(here, there)
     moved: dict[str, dict[str, int]] = {}
@@ -116,12 +119,21 @@ def move_home(
         _align(family, [here, *there.values()])
 
         def everything(root: str = root, family: Sequence[str] = family) -> None:
-            for home, connection in there.items():
-                while counts := _move_batch(here, connection, home, root, batch_rows):
+            def all_of(home: str, source: AnyConnection) -> None:
+                while counts := _move_batch(source, there[home], home, root, batch_rows):
                     for name, count in counts.items():
                         by_home = moved.setdefault(name, {})
                         by_home[home] = by_home.get(home, 0) + count
                         report(name, home, count)
+
+            if connect_here is None:
+                for home in there:
+                    all_of(home, here)
+            else:
+                with ExitStack() as stack:
+                    sources = [stack.enter_context(connect_here()) for _ in there]
+                    threads = stack.enter_context(ThreadPoolExecutor(max(1, len(there))))
+                    list(threads.map(all_of, there, sources))
             with here.transaction():
                 for member in family:
                     here.execute(

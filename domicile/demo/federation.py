@@ -253,7 +253,8 @@ class Federation:
             opened = {
                 name: stack.enter_context(region.server.connect(DATABASE)) for name, region in self.regions.items()
             }
-            rows = move_home(opened.pop(FULL_REGION), opened)
+            full = self.regions[FULL_REGION].server
+            rows = move_home(opened.pop(FULL_REGION), opened, connect_here=lambda: full.connect(DATABASE))
         self.moved = Moved(rows, customers, time.monotonic() - begin)
         _write_private(self._state_file, json.dumps({"layout": LAYOUT, "moved": asdict(self.moved)}))
 

@@ -54,9 +54,11 @@ def ids(databases: Mapping[str, Database], table: str, key: str = "id") -> dict[
     return {name: [r[0] for r in d.run_sql(f"select {key} from {table}")] for name, d in databases.items()}
 
 
-def test_every_row_goes_home_with_its_children(databases, connect) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_every_row_goes_home_with_its_children(databases, connect, at_once: bool) -> None:
     c = connect()
-    moved = move_home(c.pop("us"), c, batch_rows=7)
+    more = databases["us"].connect if at_once else None
+    moved = move_home(c.pop("us"), c, batch_rows=7, connect_here=more)
     shop = Shop(CUSTOMERS)
     home = dict(shop.country_region())
     expected = {r: sorted(row[0] for row in shop.customers() if home[row[1]] == r) for r in REGIONS}

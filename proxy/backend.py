@@ -19,14 +19,12 @@ from typing import Protocol, TypeVar, cast
 from ..catalog.errors import CANNOT_CONNECT_NOW, CONNECTION_FAILURE, DomicileError
 from ..catalog.names import RegionName
 from . import messages as m
+from .keepalive import keep_alive
 from .messages import B, Run, Walker
 from .scram import ScramClient, ScramKeys
 
 PREPARED_MAX = 200
 """Statements kept prepared on one backend; PgBouncer's max_prepared_statements has the same default."""
-
-KEEPALIVE_S = 30
-"""How long a region may be silent on a connection, keepalive probes included, before it is taken for lost."""
 
 CANCEL_TIMEOUT_S = 10.0
 """A cancel request is given up after this; the statement goes on, as PostgreSQL's contract for cancel allows."""
@@ -424,13 +422,7 @@ class Backend(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
-        sock = transport.get_extra_info("socket")
-        if sock is not None and self.address.host[:1] != "/":
-            # A line that is cut without a word is found out in KEEPALIVE_S, while a statement waits.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S // 3)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S // 3)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+        keep_alive(self._transport)
         parameters = {"user": self.role, "database": self.address.database, "client_encoding": "UTF8"}
         self._transport.write(m.build_startup(parameters))
 

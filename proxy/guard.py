@@ -24,7 +24,6 @@ import hmac
 import json
 import logging
 import secrets
-import socket
 import struct
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -52,6 +51,7 @@ from .admission import Rules, Statement, admit
 from .admission_names import FIXED_SETTINGS, OBJECT_TYPE_OIDS, SETTINGS
 from .egress import Ledger
 from .guard_server import AskForTls, Login, Server
+from .keepalive import keep_alive
 from .messages import B, F, Run, Walker
 from .owed import Owed, Tables
 from .scram import ScramKeys
@@ -99,8 +99,6 @@ OWED_MAX = 10_000
 until half of them are answered. PostgreSQL holds back at most 8 kB of replies, some 1,600, so that it can't wait for
 more from the caller meanwhile."""
 
-KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 30, 10, 3
-"""A caller that is cut off without a word is found out within a minute, and what it held open is rolled back."""
 
 CLOSE_S = 2.0
 """How long a last message may take to be read."""
@@ -379,7 +377,7 @@ class _Caller(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is one in all but name.
         self._transport = transport = cast(asyncio.Transport, transport)
-        _keep_alive(transport)
+        keep_alive(transport)
         guard = self._guard
         guard.enter(self)
         self.region = certificates.peer_region(transport.get_extra_info("peercert"))
@@ -746,20 +744,6 @@ class _Caller(asyncio.Protocol):
         assert self.region is not None
         tables = [_source(t, self.region) for t in self.owed.tables()]
         self._guard.ledger.count(self.region, self.role, tables, rows, run.end - run.start)
-
-
-def _keep_alive(transport: asyncio.Transport) -> None:
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
-        ("TCP_KEEPCNT", KEEPALIVE_COUNT),
-        # Unanswered data counts too: without it the kernel sends it again for a quarter of an hour.
-        ("TCP_USER_TIMEOUT", (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT) * 1000),
-    ):
-        if hasattr(socket, option):  # each system has its own set
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _remember(names: OrderedDict[str, Any], name: str, value: object) -> None:

@@ -21,6 +21,7 @@ from domicile.proxy import guard as guard_module
 from domicile.proxy import messages as m
 from domicile.proxy.admission import Rules
 from domicile.proxy.guard import Admissions
+from domicile.proxy.keepalive import KEEPALIVE_IDLE_S
 from domicile.proxy.messages import B, F
 from tests.conftest import Database
 from tests.guard.conftest import AP, CANARIES, EU, SECRET, US, Running, StartGuard, set_secret
@@ -337,7 +338,7 @@ def test_a_caller_that_is_cut_off_without_a_word_is_found_out_by_the_kernel(guar
             sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
         )
 
-    assert guard.call(options) == (1, guard_module.KEEPALIVE_IDLE_S)
+    assert guard.call(options) == (1, KEEPALIVE_IDLE_S)
 
 
 def test_the_end_of_the_server_is_the_end_of_the_connection(guard: Running, database: Database) -> None:

@@ -2737,6 +2737,7 @@ declare
     l domicile.locality;
     c text;
     expression text;
+    guess record;
     other domicile.policy;
     speaking text;
 begin
@@ -2802,6 +2803,16 @@ begin
         end loop;
     elsif jsonb_typeof(p.options -> 'insert') <> 'boolean' then
         raise invalid_parameter_value using message = 'option insert is true, false or a list of columns';
+    end if;
+    if p.options -> 'insert' is not null and p.options -> 'insert' <> 'false' then
+        for guess in select g.column_name, g.index from domicile.guessable(p.rel) g
+            where p.masks ? g.column_name and (p.options -> 'insert' = 'true' or p.options -> 'insert' ? g.column_name)
+        loop
+            raise object_not_in_prerequisite_state using
+                message = format('masked column "%s" of table %s can''t be inserted from abroad', guess.column_name, p.rel),
+                detail = format('Constraint or index "%s" would refuse a value that a row has, and so tell who tries which values there are.', guess.index),
+                hint = format('Name the columns in option insert without it, or accept this: domicile.set_locality(..., accept => ''{%s}'').', guess.index);
+        end loop;
     end if;
     if p.options @> '{"copy": true}' and p.roles is not null then
         raise invalid_parameter_value using message = 'a policy for roles can''t make copies', hint = 'A copy is for a whole region.';
@@ -3043,7 +3054,8 @@ comment on function domicile.copy_source(regclass, text) is
 -- PostgreSQL itself lets them be written through the view and refuses every other.
 
 create function domicile.border_view_definition(
-    rel regclass, region text, out definition text, out writable text[], out insertable text[], out roles text[], out everyone boolean
+    rel regclass, region text, out definition text, out writable text[], out insertable text[], out roles text[], out everyone boolean,
+    out by_trigger boolean
 )
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -3111,6 +3123,12 @@ begin
     if row_cases <> '' then
         predicate := format('case current_user%s else (%s) end', row_cases, predicate);
     end if;
+    -- What a role abroad may insert in a masked column it may not find out by trying.
+    insertable := array(select i from unnest(insertable) with ordinality u (i, o)
+        where i = any (writable) or not exists (select from domicile.guessable(rel) g where g.column_name = i) order by o);
+    -- ON CONFLICT on an automatic view works on the table's rows, also on those that ROWS hides: it would update them and
+    -- hand them out. Where an INSTEAD OF INSERT trigger stands, PostgreSQL refuses it.
+    by_trigger := insertable <> writable or (barrier and cardinality(insertable) > 0);
     definition := format('create view %I.%I (%s)%s as select %s from %s t%s%s',
         domicile.border_schema(n.nspname::text, region), c.relname,
         (select string_agg(quote_ident(s.attname), ', ' order by s.attnum) from domicile.shared_columns(rel) s),
@@ -3121,8 +3139,23 @@ begin
 end
 $$;
 comment on function domicile.border_view_definition(regclass, text) is
-    'The CREATE VIEW of what a region may see of a table, the columns that may be assigned and inserted through it, and the roles for '
-    'which it is (everyone, or only those named). No definition where no policy shares the table';
+    'The CREATE VIEW of what a region may see of a table, the columns that may be assigned and inserted through it, the roles for '
+    'which it is (everyone, or only those named), and whether rows are inserted by a trigger. No definition where no policy shares the table';
+
+create function domicile.guessable(rel regclass) returns table (column_name text, index text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select a.attname::text, c.relname::text
+    from pg_index i join pg_class c on c.oid = i.indexrelid join pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0
+    where i.indrelid = $1 and (i.indisunique or i.indisexclusion)
+    and (a.attnum = any (i.indkey::smallint[]) or exists (
+        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+        and d.refclassid = 'pg_class'::regclass and d.refobjid = $1 and d.refobjsubid = a.attnum))
+    and not exists (select from domicile.locality l where l.rel = $1 and c.relname::text = any (l.accepted))
+$$;
+comment on function domicile.guessable(regclass) is
+    'Columns under a unique or exclusion constraint: an insert that it refuses says that a row has that value. So a masked one of '
+    'them is not insertable from abroad, unless the constraint was accepted by its name in domicile.set_locality';
 
 create function domicile.is_shared(rel regclass, region text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -3140,6 +3173,64 @@ return coalesce((select l.columns from domicile.locality l where l.rel = $1), '{
 ), '{}');
 comment on function domicile.key_columns(regclass) is 'The columns that say where a row lives; never assignable from abroad, for a move is an export in clear';
 
+create function domicile.drop_border_view(view oid, region text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    patience text := current_setting('lock_timeout');
+    held text;
+begin
+    -- Whoever reads the view abroad must not be able to keep it as it is by keeping a transaction open.
+    begin
+        perform set_config('lock_timeout', '500ms', true);
+        execute format('drop view %s cascade', view::regclass);
+        perform set_config('lock_timeout', patience, true);
+        return;
+    exception when lock_not_available then
+        perform domicile.end_foreign_readers(view);
+    end;
+    begin
+        perform set_config('lock_timeout', '2s', true);
+        execute format('drop view %s cascade', view::regclass);
+        perform set_config('lock_timeout', patience, true);
+    exception when lock_not_available then
+        select string_agg(quote_literal(x.gid), ', ') into held from pg_locks l
+            join pg_prepared_xacts x on l.virtualtransaction = '-1/' || x.transaction or l.transactionid = x.transaction
+            where l.relation = view and l.granted;
+        raise lock_not_available using message = format('region "%s" still reads %s, which is to be dropped', region, view::regclass),
+            detail = coalesce('Prepared transactions hold it: ' || held || '.', 'A session of this region holds it.'),
+            hint = case when held is not null then 'ROLLBACK PREPARED, as its owner or a superuser, ends each; then try again.' else 'Try again when its transaction has ended.' end;
+    end;
+end
+$$;
+comment on function domicile.drop_border_view(oid, text) is
+    'Drops a border view. Sessions from abroad that keep it locked longer than half a second are ended; raises where a prepared '
+    'transaction or a session of this region keeps it';
+
+create function domicile.end_foreign_readers(view oid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    r record;
+begin
+    perform pg_stat_clear_snapshot();
+    for r in
+        select distinct a.pid, f.name from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        join domicile.foreign_role f on f.name = a.usename
+        where l.relation = view and l.granted and l.database = (select oid from pg_database where datname = current_database())
+    loop
+        if not domicile.is_superuser() then
+            execute format('grant %I to %I', r.name, current_user);
+        end if;
+        perform pg_terminate_backend(r.pid, 1000);
+        perform domicile.found('a session from abroad that kept a border view from being changed was ended', r.name, true);
+    end loop;
+end
+$$;
+comment on function domicile.end_foreign_readers(oid) is 'Ends the sessions of foreign roles that hold a lock on a view';
+
 create function domicile.close_border() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3147,7 +3238,7 @@ declare
     v record;
 begin
     for v in select b.destination, b.rel, b.view from domicile.border_view b where exists (select from pg_class where oid = b.view) order by b.rel loop
-        execute format('drop view %s', v.view::regclass);
+        perform domicile.drop_border_view(v.view, v.destination);
     end loop;
     delete from domicile.border_view;
     perform domicile.unfederate();
@@ -3204,6 +3295,10 @@ begin
         if s.destination is null then
             perform domicile.found('a relation that Domicile did not make stood in a border schema', s.oid::regclass::text, true);
         end if;
+        if s.destination is not null then
+            perform domicile.drop_border_view(s.oid, s.destination);
+            continue;
+        end if;
         execute format('drop %s %s cascade', case s.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
             when 'f' then 'foreign table' else 'table' end, s.oid::regclass);
     end loop;
@@ -3226,13 +3321,13 @@ begin
                 if kept.definition = d.definition then
                     perform domicile.found('a border view was changed', kept.view::regclass::text, true);
                 end if;
-                execute format('drop view %s cascade', kept.view::regclass);
+                perform domicile.drop_border_view(kept.view, s.region);
                 delete from domicile.border_view b where b.destination = s.region and b.rel = s.rel;
             end if;
             execute d.definition;
             view := format('%I.%I', domicile.border_schema(s.nspname, s.region), s.relname)::regclass;
             execute format('alter view %s owner to domicile_views', view);
-            if d.insertable <> d.writable then
+            if d.by_trigger then
                 perform domicile.make_insertable(s.rel, view, d.insertable, d.writable);
             end if;
             -- Who reads a view is asked for EXECUTE on its functions, and has no USAGE on their schema to call them by name.
@@ -3516,7 +3611,7 @@ begin
             if domicile.adjust_grants(each.view, wanted) > 0 then
                 perform domicile.found('grants on a border view adjusted', each.view::regclass::text, true);
             end if;
-            if def.insertable <> def.writable then
+            if def.by_trigger then
                 -- Rows come in by the trigger, whose owner sees nothing but the key.
                 insert_base := insert_base || coalesce((
                     select jsonb_agg(jsonb_build_object('grantee', 'domicile_insert', 'privilege', 'INSERT', 'column', c))
@@ -3527,7 +3622,7 @@ begin
             on_base := on_base || coalesce((
                 select jsonb_agg(jsonb_build_object('grantee', 'domicile_views', 'privilege', w ->> 'privilege', 'column', w ->> 'column'))
                 from jsonb_array_elements(wanted) w
-                where w ->> 'privilege' in ('UPDATE', 'DELETE') or (w ->> 'privilege' = 'INSERT' and def.insertable = def.writable)), '[]');
+                where w ->> 'privilege' in ('UPDATE', 'DELETE') or (w ->> 'privilege' = 'INSERT' and not def.by_trigger)), '[]');
         end loop;
         if domicile.may_alter((select relowner from pg_class where oid = shared.rel)) then
             perform domicile.adjust_grants(shared.rel, (select jsonb_agg(distinct e) from jsonb_array_elements(on_base || insert_base) e),
@@ -3893,6 +3988,20 @@ begin
     delete from domicile.mapping m where not exists (select from pg_class c where c.oid = m.rel)
         and not exists (select from domicile.locality l where l.mapping = m.rel);
 
+    -- A dropped column's name is struck from what lets it cross: whatever has that name later is another column.
+    for r in
+        select m.rel::regclass as rel, m.name from domicile.managed_column m where not exists (
+            select from pg_attribute a where a.attrelid = m.rel and a.attnum = m.attnum and not a.attisdropped)
+    loop
+        update domicile.policy p set clear = array_remove(p.clear, r.name), masks = p.masks - r.name,
+            options = case when jsonb_typeof(p.options -> 'insert') = 'array'
+                then jsonb_set(p.options, '{insert}', (p.options -> 'insert') - r.name) else p.options end
+            where p.rel = r.rel and (r.name = any (p.clear) or p.masks ? r.name);
+        if found then
+            perform domicile.changed('column dropped', jsonb_build_object('table', r.rel, 'column', r.name));
+        end if;
+    end loop;
+
     -- All renames of a table at once, by way of names that no column has, so that two columns may swap theirs.
     for r in
         select m.rel::regclass as rel, m.name as old, a.attname::text as new, format('domicile renames %s', m.attnum) as between
@@ -4080,6 +4189,12 @@ begin
     perform domicile.found('the home constraint is missing', l.rel::text, false)
         from domicile.locality l where l.state = 'open' and (l.locality = 'pinned' and l.key_kind <> 'parent' or l.locality = 'regional' and l.home <> domicile.here())
         and not exists (select from pg_constraint k where k.conrelid = l.rel and k.conname = 'domicile_home' and k.convalidated);
+    perform domicile.found('the residency key may be NULL, and a row without one has no home: ALTER COLUMN SET NOT NULL', format('%s.%I', l.rel, a.attname), false)
+        from domicile.locality l join pg_attribute a on a.attrelid = l.rel and a.attname = any (l.columns) and not a.attisdropped
+        where l.state = 'open' and l.locality = 'pinned' and not a.attnotnull;
+    perform domicile.found('a table inherits from it whose rows no home constraint watches, and which are shown with its own', format('%s: %s', l.rel, i.inhrelid::regclass), false)
+        from domicile.locality l join pg_inherits i on i.inhparent = l.rel join pg_class c on c.oid = l.rel
+        where l.locality in ('pinned', 'regional') and c.relkind = 'r';
     perform domicile.found('a mapping''s table says something else than what was accepted: domicile.accept_mapping', m.rel::text, false)
         from domicile.mapping m where domicile.mapping_differs(m.rel);
 end

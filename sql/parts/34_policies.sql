@@ -26,6 +26,7 @@ declare
     l domicile.locality;
     c text;
     expression text;
+    guess record;
     other domicile.policy;
     speaking text;
 begin
@@ -91,6 +92,16 @@ begin
         end loop;
     elsif jsonb_typeof(p.options -> 'insert') <> 'boolean' then
         raise invalid_parameter_value using message = 'option insert is true, false or a list of columns';
+    end if;
+    if p.options -> 'insert' is not null and p.options -> 'insert' <> 'false' then
+        for guess in select g.column_name, g.index from domicile.guessable(p.rel) g
+            where p.masks ? g.column_name and (p.options -> 'insert' = 'true' or p.options -> 'insert' ? g.column_name)
+        loop
+            raise object_not_in_prerequisite_state using
+                message = format('masked column "%s" of table %s can''t be inserted from abroad', guess.column_name, p.rel),
+                detail = format('Constraint or index "%s" would refuse a value that a row has, and so tell who tries which values there are.', guess.index),
+                hint = format('Name the columns in option insert without it, or accept this: domicile.set_locality(..., accept => ''{%s}'').', guess.index);
+        end loop;
     end if;
     if p.options @> '{"copy": true}' and p.roles is not null then
         raise invalid_parameter_value using message = 'a policy for roles can''t make copies', hint = 'A copy is for a whole region.';

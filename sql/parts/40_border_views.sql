@@ -5,7 +5,8 @@
 -- PostgreSQL itself lets them be written through the view and refuses every other.
 
 create function domicile.border_view_definition(
-    rel regclass, region text, out definition text, out writable text[], out insertable text[], out roles text[], out everyone boolean
+    rel regclass, region text, out definition text, out writable text[], out insertable text[], out roles text[], out everyone boolean,
+    out by_trigger boolean
 )
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -73,6 +74,12 @@ begin
     if row_cases <> '' then
         predicate := format('case current_user%s else (%s) end', row_cases, predicate);
     end if;
+    -- What a role abroad may insert in a masked column it may not find out by trying.
+    insertable := array(select i from unnest(insertable) with ordinality u (i, o)
+        where i = any (writable) or not exists (select from domicile.guessable(rel) g where g.column_name = i) order by o);
+    -- ON CONFLICT on an automatic view works on the table's rows, also on those that ROWS hides: it would update them and
+    -- hand them out. Where an INSTEAD OF INSERT trigger stands, PostgreSQL refuses it.
+    by_trigger := insertable <> writable or (barrier and cardinality(insertable) > 0);
     definition := format('create view %I.%I (%s)%s as select %s from %s t%s%s',
         domicile.border_schema(n.nspname::text, region), c.relname,
         (select string_agg(quote_ident(s.attname), ', ' order by s.attnum) from domicile.shared_columns(rel) s),
@@ -83,8 +90,23 @@ begin
 end
 $$;
 comment on function domicile.border_view_definition(regclass, text) is
-    'The CREATE VIEW of what a region may see of a table, the columns that may be assigned and inserted through it, and the roles for '
-    'which it is (everyone, or only those named). No definition where no policy shares the table';
+    'The CREATE VIEW of what a region may see of a table, the columns that may be assigned and inserted through it, the roles for '
+    'which it is (everyone, or only those named), and whether rows are inserted by a trigger. No definition where no policy shares the table';
+
+create function domicile.guessable(rel regclass) returns table (column_name text, index text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select a.attname::text, c.relname::text
+    from pg_index i join pg_class c on c.oid = i.indexrelid join pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0
+    where i.indrelid = $1 and (i.indisunique or i.indisexclusion)
+    and (a.attnum = any (i.indkey::smallint[]) or exists (
+        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+        and d.refclassid = 'pg_class'::regclass and d.refobjid = $1 and d.refobjsubid = a.attnum))
+    and not exists (select from domicile.locality l where l.rel = $1 and c.relname::text = any (l.accepted))
+$$;
+comment on function domicile.guessable(regclass) is
+    'Columns under a unique or exclusion constraint: an insert that it refuses says that a row has that value. So a masked one of '
+    'them is not insertable from abroad, unless the constraint was accepted by its name in domicile.set_locality';
 
 create function domicile.is_shared(rel regclass, region text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -102,6 +124,64 @@ return coalesce((select l.columns from domicile.locality l where l.rel = $1), '{
 ), '{}');
 comment on function domicile.key_columns(regclass) is 'The columns that say where a row lives; never assignable from abroad, for a move is an export in clear';
 
+create function domicile.drop_border_view(view oid, region text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    patience text := current_setting('lock_timeout');
+    held text;
+begin
+    -- Whoever reads the view abroad must not be able to keep it as it is by keeping a transaction open.
+    begin
+        perform set_config('lock_timeout', '500ms', true);
+        execute format('drop view %s cascade', view::regclass);
+        perform set_config('lock_timeout', patience, true);
+        return;
+    exception when lock_not_available then
+        perform domicile.end_foreign_readers(view);
+    end;
+    begin
+        perform set_config('lock_timeout', '2s', true);
+        execute format('drop view %s cascade', view::regclass);
+        perform set_config('lock_timeout', patience, true);
+    exception when lock_not_available then
+        select string_agg(quote_literal(x.gid), ', ') into held from pg_locks l
+            join pg_prepared_xacts x on l.virtualtransaction = '-1/' || x.transaction or l.transactionid = x.transaction
+            where l.relation = view and l.granted;
+        raise lock_not_available using message = format('region "%s" still reads %s, which is to be dropped', region, view::regclass),
+            detail = coalesce('Prepared transactions hold it: ' || held || '.', 'A session of this region holds it.'),
+            hint = case when held is not null then 'ROLLBACK PREPARED, as its owner or a superuser, ends each; then try again.' else 'Try again when its transaction has ended.' end;
+    end;
+end
+$$;
+comment on function domicile.drop_border_view(oid, text) is
+    'Drops a border view. Sessions from abroad that keep it locked longer than half a second are ended; raises where a prepared '
+    'transaction or a session of this region keeps it';
+
+create function domicile.end_foreign_readers(view oid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    r record;
+begin
+    perform pg_stat_clear_snapshot();
+    for r in
+        select distinct a.pid, f.name from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        join domicile.foreign_role f on f.name = a.usename
+        where l.relation = view and l.granted and l.database = (select oid from pg_database where datname = current_database())
+    loop
+        if not domicile.is_superuser() then
+            execute format('grant %I to %I', r.name, current_user);
+        end if;
+        perform pg_terminate_backend(r.pid, 1000);
+        perform domicile.found('a session from abroad that kept a border view from being changed was ended', r.name, true);
+    end loop;
+end
+$$;
+comment on function domicile.end_foreign_readers(oid) is 'Ends the sessions of foreign roles that hold a lock on a view';
+
 create function domicile.close_border() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -109,7 +189,7 @@ declare
     v record;
 begin
     for v in select b.destination, b.rel, b.view from domicile.border_view b where exists (select from pg_class where oid = b.view) order by b.rel loop
-        execute format('drop view %s', v.view::regclass);
+        perform domicile.drop_border_view(v.view, v.destination);
     end loop;
     delete from domicile.border_view;
     perform domicile.unfederate();
@@ -166,6 +246,10 @@ begin
         if s.destination is null then
             perform domicile.found('a relation that Domicile did not make stood in a border schema', s.oid::regclass::text, true);
         end if;
+        if s.destination is not null then
+            perform domicile.drop_border_view(s.oid, s.destination);
+            continue;
+        end if;
         execute format('drop %s %s cascade', case s.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
             when 'f' then 'foreign table' else 'table' end, s.oid::regclass);
     end loop;
@@ -188,13 +272,13 @@ begin
                 if kept.definition = d.definition then
                     perform domicile.found('a border view was changed', kept.view::regclass::text, true);
                 end if;
-                execute format('drop view %s cascade', kept.view::regclass);
+                perform domicile.drop_border_view(kept.view, s.region);
                 delete from domicile.border_view b where b.destination = s.region and b.rel = s.rel;
             end if;
             execute d.definition;
             view := format('%I.%I', domicile.border_schema(s.nspname, s.region), s.relname)::regclass;
             execute format('alter view %s owner to domicile_views', view);
-            if d.insertable <> d.writable then
+            if d.by_trigger then
                 perform domicile.make_insertable(s.rel, view, d.insertable, d.writable);
             end if;
             -- Who reads a view is asked for EXECUTE on its functions, and has no USAGE on their schema to call them by name.

@@ -258,7 +258,7 @@ begin
             if domicile.adjust_grants(each.view, wanted) > 0 then
                 perform domicile.found('grants on a border view adjusted', each.view::regclass::text, true);
             end if;
-            if def.insertable <> def.writable then
+            if def.by_trigger then
                 -- Rows come in by the trigger, whose owner sees nothing but the key.
                 insert_base := insert_base || coalesce((
                     select jsonb_agg(jsonb_build_object('grantee', 'domicile_insert', 'privilege', 'INSERT', 'column', c))
@@ -269,7 +269,7 @@ begin
             on_base := on_base || coalesce((
                 select jsonb_agg(jsonb_build_object('grantee', 'domicile_views', 'privilege', w ->> 'privilege', 'column', w ->> 'column'))
                 from jsonb_array_elements(wanted) w
-                where w ->> 'privilege' in ('UPDATE', 'DELETE') or (w ->> 'privilege' = 'INSERT' and def.insertable = def.writable)), '[]');
+                where w ->> 'privilege' in ('UPDATE', 'DELETE') or (w ->> 'privilege' = 'INSERT' and not def.by_trigger)), '[]');
         end loop;
         if domicile.may_alter((select relowner from pg_class where oid = shared.rel)) then
             perform domicile.adjust_grants(shared.rel, (select jsonb_agg(distinct e) from jsonb_array_elements(on_base || insert_base) e),

@@ -60,6 +60,20 @@ begin
     delete from domicile.mapping m where not exists (select from pg_class c where c.oid = m.rel)
         and not exists (select from domicile.locality l where l.mapping = m.rel);
 
+    -- A dropped column's name is struck from what lets it cross: whatever has that name later is another column.
+    for r in
+        select m.rel::regclass as rel, m.name from domicile.managed_column m where not exists (
+            select from pg_attribute a where a.attrelid = m.rel and a.attnum = m.attnum and not a.attisdropped)
+    loop
+        update domicile.policy p set clear = array_remove(p.clear, r.name), masks = p.masks - r.name,
+            options = case when jsonb_typeof(p.options -> 'insert') = 'array'
+                then jsonb_set(p.options, '{insert}', (p.options -> 'insert') - r.name) else p.options end
+            where p.rel = r.rel and (r.name = any (p.clear) or p.masks ? r.name);
+        if found then
+            perform domicile.changed('column dropped', jsonb_build_object('table', r.rel, 'column', r.name));
+        end if;
+    end loop;
+
     -- All renames of a table at once, by way of names that no column has, so that two columns may swap theirs.
     for r in
         select m.rel::regclass as rel, m.name as old, a.attname::text as new, format('domicile renames %s', m.attnum) as between
@@ -247,6 +261,12 @@ begin
     perform domicile.found('the home constraint is missing', l.rel::text, false)
         from domicile.locality l where l.state = 'open' and (l.locality = 'pinned' and l.key_kind <> 'parent' or l.locality = 'regional' and l.home <> domicile.here())
         and not exists (select from pg_constraint k where k.conrelid = l.rel and k.conname = 'domicile_home' and k.convalidated);
+    perform domicile.found('the residency key may be NULL, and a row without one has no home: ALTER COLUMN SET NOT NULL', format('%s.%I', l.rel, a.attname), false)
+        from domicile.locality l join pg_attribute a on a.attrelid = l.rel and a.attname = any (l.columns) and not a.attisdropped
+        where l.state = 'open' and l.locality = 'pinned' and not a.attnotnull;
+    perform domicile.found('a table inherits from it whose rows no home constraint watches, and which are shown with its own', format('%s: %s', l.rel, i.inhrelid::regclass), false)
+        from domicile.locality l join pg_inherits i on i.inhparent = l.rel join pg_class c on c.oid = l.rel
+        where l.locality in ('pinned', 'regional') and c.relkind = 'r';
     perform domicile.found('a mapping''s table says something else than what was accepted: domicile.accept_mapping', m.rel::text, false)
         from domicile.mapping m where domicile.mapping_differs(m.rel);
 end

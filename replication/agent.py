@@ -18,6 +18,7 @@ import tenacity
 from psycopg.conninfo import make_conninfo
 
 from ..catalog.configuration import Configuration, Endpoint, Postgres
+from ..catalog.errors import DomicileError
 from ..catalog.names import RegionName, quote_literal
 from ..certificates import RegionFiles, caller_context, guard_context, peer_region, server_name
 from .ledger import Ledger
@@ -25,7 +26,7 @@ from .link import Link, Observer
 from .postgres import Connection
 from .receiving import Receiving
 from .sending import FAILURES, Sending
-from .source import Slots
+from .source import SLOT_BUSY, Slots
 
 BEAT_S = 0.5
 """How often the time is written into the log: an idle copy is known to be no older. Each beat is about 100 bytes."""
@@ -142,6 +143,9 @@ class Agent:
         except FAILURES as e:
             _log.warning("a session with %s could not begin: %s", caller, e)
             await link.close()
+        except Exception:
+            _log.exception("a fault of the agent in a session with %s", caller)
+            await link.close()
         except asyncio.CancelledError:
             # asyncio's server holds the task and would log the cancellation as an error.
             writer.transport.abort()
@@ -164,13 +168,16 @@ class Agent:
         while True:
             news = await connection.value(f"select domicile.stream_beat({quote_literal(self._token)})")
             if news != seen:
-                await self._look_at_offers(connection)
-                seen = news
+                seen = news if await self._look_at_offers(connection) else None
             await self._ledger.write(connection)
             await asyncio.sleep(self._beat_s)
 
-    async def _look_at_offers(self, connection: Connection) -> None:
-        """Ends the sessions whose offer has changed, and drops the slots of regions that get nothing any more."""
+    async def _look_at_offers(self, connection: Connection) -> bool:
+        """Ends the sessions whose offer has changed, and drops the slots of regions that get nothing any more.
+
+        False where one is still being read: look again. The heartbeat does not wait for it.
+        """
+        done = True
         fed = {
             row[0].decode()
             for row in await connection.execute("select destination from domicile.subscription")
@@ -183,7 +190,13 @@ class Agent:
             if session is not None:
                 session.offered(offer)
             elif not offer.tables and RegionName(destination) not in self._sessions:
-                await slots.drop()
+                try:
+                    await slots.drop(attempts=1)
+                except DomicileError as e:
+                    if e.sqlstate != SLOT_BUSY:
+                        raise
+                    done = False
+        return done
 
     # --- taking
 
@@ -207,11 +220,21 @@ class Agent:
 
     def _retrying(self) -> tenacity.AsyncRetrying:
         return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type((*FAILURES, TimeoutError, NotProgressed)),
+            # A fault of our own as well: it stands in the log, and copies that stop for ever would be worse.
+            retry=tenacity.retry_if_exception_type(Exception),
+            before_sleep=_say_why,
             wait=tenacity.wait_exponential(RETRY_S_MIN, RETRY_S_MAX) + tenacity.wait_random(0, RETRY_S_MIN),
             stop=tenacity.stop_never,
             reraise=True,
         )
+
+
+def _say_why(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, (*FAILURES, NotProgressed)):
+        _log.error("a fault of the agent, tried again", exc_info=error)
+    elif state.attempt_number == 1 and not isinstance(error, NotProgressed):
+        _log.warning("tried again: %s", error)
 
 
 def conninfo(postgres: Postgres) -> str:

@@ -162,10 +162,13 @@ class Slots:
         )
         return Lsn.parse(position), snapshot
 
-    async def drop(self) -> None:
-        """Drops slot, publication and subscription; nothing where there are none."""
+    async def drop(self, attempts: int = SLOT_PATIENCE_ATTEMPTS) -> None:
+        """Drops slot, publication and subscription; nothing where there are none.
+
+        Raises DomicileError 55006 where the slot is still being read after so many attempts.
+        """
         await self._named()
-        async for attempt in _while_busy():
+        async for attempt in _while_busy(attempts):
             with attempt:
                 await self._control.execute(
                     "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
@@ -196,10 +199,10 @@ class Slots:
             self.name = name or ""
 
 
-def _while_busy() -> tenacity.AsyncRetrying:
+def _while_busy(attempts: int = SLOT_PATIENCE_ATTEMPTS) -> tenacity.AsyncRetrying:
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(lambda e: isinstance(e, DomicileError) and e.sqlstate == SLOT_BUSY),
         wait=tenacity.wait_fixed(SLOT_PATIENCE_S),
-        stop=tenacity.stop_after_attempt(SLOT_PATIENCE_ATTEMPTS),
+        stop=tenacity.stop_after_attempt(attempts),
         reraise=True,
     )

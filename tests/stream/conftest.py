@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from domicile.sql.build import script
 from tests.conftest import Database, MakeDatabase
 
 NODE_PASSWORD = "of the node"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -197,6 +198,14 @@ class Make:
             region.sql(f"select domicile.set_here('{region.name}')")
         self.made.append(Federation(regions))
         return self.made[-1]
+
+
+@pytest.fixture(autouse=True)
+def no_fault_of_the_agent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a session may end with is a warning; an error in the log is a fault in the code."""
+    yield
+    faults = [r.getMessage() for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
+    assert not faults
 
 
 @pytest_asyncio.fixture

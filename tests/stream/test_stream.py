@@ -15,7 +15,8 @@ import pytest
 
 from domicile.catalog import configuration
 from domicile.embedded import EmbeddedServer
-from domicile.replication import wire
+from domicile.relay import Link, RelayProcess
+from domicile.replication import core, receiving, sending, wire
 from tests.stream.conftest import Federation, Make, Region, until
 
 CUSTOMERS = """
@@ -580,6 +581,43 @@ async def test_agents_and_server_processes_that_are_killed(federation18: Federat
             process.wait()
     assert await watcher > 0
     assert us.sql(BANK_MASKED.replace("left(owner, 4)", "owner").replace("bank", "abroad.bank")) == eu.sql(BANK_MASKED)
+
+
+async def test_a_link_that_is_cut_falls_silent_or_half_opens(
+    federation18: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = federation18
+    bank(federation)
+    us, eu = federation["us"], federation["eu"]
+    monkeypatch.setattr(core, "SILENCE_S_MAX", 1.0)
+    monkeypatch.setattr(core, "ALIVE_EVERY_S", 0.2)
+    monkeypatch.setattr(sending, "TICK_S", 0.1)
+    monkeypatch.setattr(receiving, "TICK_S", 0.1)
+    listening = configuration.load(eu.file).agent
+    assert listening is not None
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    random_ = random.Random(seed)
+    with RelayProcess([Link("us>eu", tuple(listening.listen), 20)], log=tmp_path / "relay.log") as relay:
+        text = us.file.read_text()
+        assert text.count(str(listening.listen)) == 1
+        us.file.write_text(text.replace(str(listening.listen), f"127.0.0.1:{relay.port('us>eu')}"))
+        await federation.start()
+        await federation.settled("eu", "us")
+        stop = asyncio.Event()
+        watcher = asyncio.create_task(watch(us, stop))
+        for fault in (relay.cut, relay.silence, relay.half_open, relay.cut, relay.half_open):
+            for _ in range(5):
+                await asyncio.to_thread(transfer, eu, random_)
+            fault()
+            await asyncio.to_thread(transfer, eu, random_)
+            await asyncio.sleep(random_.random() * 2)
+            relay.heal()
+        await federation.settled("eu", "us")
+        stop.set()
+        assert await watcher > 0
+    assert us.sql(BANK_MASKED.replace("left(owner, 4)", "owner").replace("bank", "abroad.bank")) == eu.sql(BANK_MASKED)
+    assert b"secret.example" not in eu.sent
 
 
 async def test_a_slot_that_was_lost_is_made_anew(federation18: Federation) -> None:

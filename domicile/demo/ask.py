@@ -11,6 +11,8 @@ import csv
 import io
 import os
 import re
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +120,24 @@ class Asker:
     def foreign(self, here: str, there: str, statement: str, *, role: str = "app") -> Answer:
         """As role@here straight at the server of `there`: the most that a broken or bribed gateway of `here` has."""
         return self._psycopg(self.federation.foreign_dsn(here, there, role), statement, (), 1)
+
+    def knock(self, region: str) -> str:
+        """What a region's guard says to a client that has no certificate; empty where it would talk."""
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        port = self.federation.regions[region].guard_port
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), CLIENT_PATIENCE_S) as plain,
+                context.wrap_socket(plain) as tls,
+            ):
+                tls.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
+                return "" if tls.recv(1) else "the connection was closed"
+        except ssl.SSLError as e:
+            return (e.reason or str(e)).replace("_", " ").lower()
+        except ConnectionError as e:
+            return str(e)
 
     def cold_ms(self, here: str, there: str, statement: str) -> float:
         """What the naive way costs when the connection must be opened first."""

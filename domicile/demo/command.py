@@ -65,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0 when all went well (Ctrl-C included), 1 when something could not start or a claim of the tour failed."""
     # The command line reads this module for every command; servers, drivers and screens are loaded for this one.
+    import psycopg
+
     from domicile import processes
 
     from .federation import Federation
@@ -89,6 +91,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     except DomicileError as error:
         _tell(screen, error)
+        return 1
+    except OSError as error:
+        _tell(screen, DomicileError("58030", str(error), hint=f"Is the data folder {federation.folder} usable?"))
+        return 1
+    except psycopg.Error as error:
+        message, detail = error.diag.message_primary or str(error).strip(), error.diag.message_detail
+        hint = f"The servers' logs stand in {federation.folder}; --fresh makes all of it anew."
+        _tell(screen, DomicileError(error.sqlstate or "XX000", message, detail, hint))
         return 1
     finally:
         # From here on nothing interrupts: what was started is stopped.

@@ -122,7 +122,9 @@ class Screen:
                 upright.add_row(Text(column, style=QUIET), _cell(value))
             self.print(Padding(upright, (1, 3)))
             return
-        table = Table(box=box.SIMPLE_HEAD if self.unicode else box.ASCII2, pad_edge=False, header_style="bold")
+        table = Table(
+            box=box.SIMPLE_HEAD if self.unicode else box.ASCII2, pad_edge=not self.unicode, header_style="bold"
+        )
         for n, column in enumerate(columns):
             numbers = bool(shown) and all(r[n].replace(",", "").replace(".", "").isdigit() for r in shown)
             table.add_column(

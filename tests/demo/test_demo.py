@@ -197,6 +197,7 @@ def test_another_size_than_the_folder_holds(start: Start, data: Path) -> None:
         (["--latency", "us-mars=3"], "us-mars"),
         (["--check", "--no-tour"], "not allowed with"),
         (["--pg-bin", "/nowhere", "--no-tour"], "/nowhere"),
+        (["--data", "/proc/nowhere", "--no-tour"], "/proc/nowhere"),
     ],
 )
 def test_a_wrong_option_is_told(start: Start, options: list[str], word: str) -> None:
@@ -204,6 +205,7 @@ def test_a_wrong_option_is_told(start: Start, options: list[str], word: str) -> 
     said, _ = demo.communicate(timeout=30)
     assert demo.returncode in (1, 2)
     assert word in " ".join(said.split())
+    assert "Traceback" not in said
 
 
 def test_the_data_folder_comes_from_the_environment(data: Path) -> None:

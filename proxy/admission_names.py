@@ -144,13 +144,15 @@ COPY_OPTIONS = _words(
 
 OBJECT_TYPES = _words(
     """
-    regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure regrole regtype
+    aclitem regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure
+    regrole regtype
     """
 )
-"""Types whose input and output look the catalog up, whoever asks: '…'::regclass tells whether a table exists."""
+"""Types whose input and output look the catalog up, whoever asks: '…'::regclass tells whether a table exists, aclitem
+a role."""
 
 OBJECT_TYPE_OIDS = frozenset(
-    {24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191}
-    | {1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192}
+    {24, 1033, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191}
+    | {1008, 1034, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192}
 )
 """The same (and their arrays) by number, as Parse may give them for parameters: fixed for ever in pg_type.dat."""

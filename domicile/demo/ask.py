@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ import asyncpg
 import psycopg
 
 from .federation import Federation
+from .regions import DATABASE
 
 Client = Literal["psycopg", "asyncpg", "psql"]
 AnyConnection: TypeAlias = "psycopg.Connection[Any]"
@@ -121,19 +123,24 @@ class Asker:
         """As role@here straight at the server of `there`: the most that a broken or bribed gateway of `here` has."""
         return self._psycopg(self.federation.foreign_dsn(here, there, role), statement, (), 1)
 
-    def knock(self, region: str) -> str:
-        """What a region's guard says to a client that has no certificate; empty where it would talk."""
+    def knock(self, region: str, *, certificate_of: str | None) -> str:
+        """What a region's guard does with a client that says it is role app: "let in", or how it ended."""
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        if certificate_of:
+            files = self.federation.folder / "certificates"
+            context.load_cert_chain(files / f"{certificate_of}.crt", files / f"{certificate_of}.key")
         port = self.federation.regions[region].guard_port
+        startup = b"user\0app\0database\0" + DATABASE.encode() + b"\0\0"
         try:
             with (
                 socket.create_connection(("127.0.0.1", port), CLIENT_PATIENCE_S) as plain,
                 context.wrap_socket(plain) as tls,
             ):
-                tls.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
-                return "" if tls.recv(1) else "the connection was closed"
+                tls.sendall(struct.pack("!II", len(startup) + 8, 0x30000) + startup)
+                answer = tls.recv(1)
+                return "let in" if answer == b"R" else "the guard hung up" if not answer else "refused"
         except ssl.SSLError as e:
             return (e.reason or str(e)).replace("_", " ").lower()
         except ConnectionError as e:

@@ -30,7 +30,7 @@ from rich.text import Text
 
 WIDTH_MAX = 100
 ROWS_MAX = 10
-CELL_MAX = 34
+CELL_MAX = 44
 BAR_MAX = 40
 BAR_MIN = 12  #: shorter ones say little: then notes stand below
 NARROW = 70

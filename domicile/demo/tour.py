@@ -305,11 +305,13 @@ def postgresql_refuses(t: Tour) -> None:
     t.claim("not even a count finds an e-mail address", not added.failed and added.rows[0][0] == 0)
 
     t.screen.say("And before PostgreSQL stands **eu's guard**, the one way in that other regions have:")
-    port = t.federation.regions["eu"].guard_port
-    t.screen.statement(f"-- psql 'host=127.0.0.1 port={port} sslmode=require user=app'", "no certificate of a region")
-    said = t.asker.knock("eu")
-    t.screen.error("TLS", said)
-    t.claim("who has no region's certificate is not even asked for a password", bool(said))
+    stranger = t.asker.knock("eu", certificate_of=None)
+    gateway = t.asker.knock("eu", certificate_of="us")
+    t.screen.rows(
+        ("who comes as role app", "what eu's guard does"),
+        [("with us's certificate: it is app@us", gateway), ("without a region's certificate", stranger)],
+    )
+    t.claim("who has no region's certificate is not even asked for a password", stranger != "let in" == gateway)
 
 
 def a_far_customer(t: Tour) -> None:

@@ -3237,6 +3237,7 @@ as $$
 declare
     v record;
 begin
+    perform pg_advisory_xact_lock(hashtextextended('domicile.settle', 0));
     for v in select b.destination, b.rel, b.view from domicile.border_view b where exists (select from pg_class where oid = b.view) order by b.rel loop
         perform domicile.drop_border_view(v.view, v.destination);
     end loop;
@@ -3244,7 +3245,9 @@ begin
     perform domicile.unfederate();
 end
 $$;
-comment on function domicile.close_border() is 'Drops every border view and federated view; domicile.settle() makes them again';
+comment on function domicile.close_border() is
+    'Drops every border view and federated view; domicile.settle() makes them again. On the managed level, around what their existence would refuse: '
+    'begin; select domicile.close_border(); alter table ... alter column ... type ...; select domicile.settle(); commit';
 
 create function domicile.view_digest(view oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -3339,7 +3342,9 @@ begin
                 execute format('grant execute on function %s to public', f.signature);
             end loop;
             insert into domicile.border_view values (s.region, s.rel, view, d.definition, domicile.view_digest(view));
-        exception when others then
+        exception when lock_not_available or deadlock_detected or serialization_failure then
+            raise;  -- no fault of the policy's: whoever asked may ask again
+        when others then
             -- Fail closed: a policy that can't be compiled any more shares nothing, and says so.
             get stacked diagnostics message = message_text, detail = pg_exception_detail;
             perform domicile.found(format('not shared with region %s: %s%s', s.region, message, coalesce(E'\n' || nullif(detail, ''), '')), s.rel::text, false);
@@ -3360,12 +3365,17 @@ return $1 in ('domicile_views', 'domicile_insert', 'domicile_local', 'domicile_a
     or exists (select from domicile.foreign_role f where f.name = $1);
 comment on function domicile.is_own_role(text) is 'Whether a role is Domicile''s or PostgreSQL''s, so that none mirrors it';
 
+create function domicile.is_named_abroad(name text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return substring($1 from '@([a-z][a-z0-9_]*)$') in (select r.name from domicile.region r);
+comment on function domicile.is_named_abroad(text) is 'Whether a role''s name ends with @ and a region: no role of this region, whoever made it';
+
 create function domicile.mirrored_role() returns table (role text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select r.rolname::text from pg_roles r
     where r.rolcanlogin and not r.rolsuper and not r.rolbypassrls and not domicile.is_own_role(r.rolname::text)
-    and not exists (select from domicile.region g where r.rolname like '%@' || g.name)
+    and domicile.is_named_abroad(r.rolname::text) is not true
     and exists (
         select from domicile.locality l join pg_class c on c.oid = l.rel
         where has_any_column_privilege(r.oid, l.rel, 'select, insert, update') or has_table_privilege(r.oid, l.rel, 'delete')
@@ -3392,7 +3402,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$  -- not a SQL-standard body: a regrole constant can't stand in one
     select string_agg(quote_ident(s.name), ', ' order by s.place, s.name) from (
         select domicile.border_schema('public', $1) as name, 1 as place
-        union select n.nspname, 2 from pg_namespace n where n.nspowner = 'domicile_views'::regrole and n.nspname like 'to\_' || $1 || '$%'
+        union select n.nspname, 2 from pg_namespace n where n.nspowner = 'domicile_views'::regrole and starts_with(n.nspname, 'to_' || $1 || '$')
         union select n.nspname, 3 from domicile.type_schemas($1) t join pg_namespace n on n.oid = t.schema
     ) s
 $$;
@@ -3595,7 +3605,7 @@ begin
                     where w.ev_class = each.view and x.refclassid = 'pg_class'::regclass and x.refobjid = shared.rel and x.refobjsubid > 0) u
                 join pg_attribute a on a.attrelid = shared.rel and a.attnum = u.refobjsubid;
             select coalesce(jsonb_agg(jsonb_build_object('grantee', f.name, 'privilege', p.privilege, 'column', p.column)), '[]') into wanted
-            from domicile.foreign_role f cross join lateral (
+            from domicile.foreign_role f join pg_roles r on r.rolname = f.role cross join lateral (
                 select 'SELECT' as privilege, null::text as column where has_table_privilege(f.role, shared.rel, 'select')
                 union all
                 select 'SELECT', c.attname::text from domicile.shared_columns(shared.rel) c
@@ -3655,7 +3665,7 @@ begin
     for each in
         with want as (
             select n.oid, f.name from domicile.foreign_role f join pg_namespace n on n.nspowner = 'domicile_views'::regrole
-                and (n.nspname = 'to_' || f.region or n.nspname like 'to\_' || f.region || '$%')
+                and (n.nspname = 'to_' || f.region or starts_with(n.nspname, 'to_' || f.region || '$'))
             union select t.schema, f.name from domicile.foreign_role f cross join lateral domicile.type_schemas(f.region) t
             union select c.relnamespace, x.name from domicile.border_view b join pg_class c on c.oid = b.rel,
                 (values ('domicile_views'), ('domicile_insert')) x (name)
@@ -3726,7 +3736,7 @@ begin
     for r in
         select m.rolname::text as name from pg_roles m
         where not m.rolsuper and (not domicile.is_own_role(m.rolname::text) or m.rolname in ('domicile_node', 'domicile_admin'))
-        and not exists (select from domicile.region g where m.rolname like '%@' || g.name)
+        and domicile.is_named_abroad(m.rolname::text) is not true
         and not exists (select from pg_auth_members a where a.roleid = 'domicile_local'::regrole and a.member = m.oid)
         and not pg_has_role('domicile_local', m.oid, 'member')
     loop
@@ -3857,7 +3867,7 @@ begin
     with types as (select t.schema from domicile.type_schemas(region) t),
     border as (
         select n.oid from pg_namespace n where n.nspowner = 'domicile_views'::regrole
-        and (n.nspname = 'to_' || region or n.nspname like 'to\_' || region || '$%')
+        and (n.nspname = 'to_' || region or starts_with(n.nspname, 'to_' || region || '$'))
     ), system as (select n.oid from pg_namespace n where n.nspname in ('pg_catalog', 'information_schema', 'pg_toast')),
     serial as (
         select domicile.feeding_sequence(b.rel, a.attname::text)::oid as oid from domicile.border_view b
@@ -4142,8 +4152,11 @@ begin
     if domicile.here() is null then
         return;
     end if;
-    perform pg_advisory_xact_lock(hashtextextended('domicile.settle', 0));
     select * into before from domicile.fingerprint();
+    if force or domicile.remembered('fingerprint of the wall') is distinct from before.wall then
+        perform pg_advisory_xact_lock(hashtextextended('domicile.settle', 0));
+        select * into before from domicile.fingerprint();  -- whoever held the lock may have done it
+    end if;
     if not force and domicile.remembered('fingerprint of the wall') = before.wall then
         return query select f.finding, f.object, f.repaired from domicile.finding f where not f.repaired;
         return;
@@ -4237,7 +4250,7 @@ $$;
 comment on function domicile.settle_version() is 'Gives the catalog a new version where the snapshot is not what it was under the last one';
 
 create function domicile.audit() returns table (finding text, object text, repaired boolean)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '300ms'
 as $$
 #variable_conflict use_variable
 declare
@@ -4258,11 +4271,13 @@ begin
     perform domicile.found(format('a foreign role reaches beyond its border schema: %s %s', x.privilege, x.kind), format('%s: %s', f.name, x.object), false)
         from domicile.foreign_role f cross join lateral domicile.reach(f.name) x where exists (select from pg_roles r where r.rolname = f.name);
     return query select f.finding, f.object, f.repaired from domicile.finding f order by f.at;
+exception when lock_not_available then
+    return;
 end
 $$;
 comment on function domicile.audit() is
     'settle(), and then the proof: for every foreign role all that it reaches beyond its border schema. Where nothing changed since '
-    'the last time it only compares fingerprints and returns what is still open. Waits for no lock';
+    'the last time it only compares fingerprints and returns what is still open. Waits 0.3 s for a lock at most';
 
 -- 60_snapshot.sql ------------------------------------------------------------------------------------------
 
@@ -5578,6 +5593,8 @@ comment on function domicile.on_command_start() is 'Event trigger: drops the bor
 create function domicile.on_command_end() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set client_min_messages = warning
 as $$
+declare
+    now_ record;
 begin
     if coalesce(current_setting('domicile.settling', true), '') = domicile.settle_token() then
         return;
@@ -5587,10 +5604,25 @@ begin
     ) then
         return;
     end if;
-    perform domicile.settle();
+    select * into now_ from domicile.fingerprint();
+    if domicile.remembered('fingerprint of the wall') = now_.wall or domicile.here() is null then
+        return;
+    elsif domicile.remembered('fingerprint of the border') is distinct from now_.border then
+        perform domicile.settle();
+        return;
+    end if;
+    -- Nothing of the border's: what PUBLIC got by it is taken back without settle()'s lock, else one long migration would
+    -- hold up every other, and the audit. The audit finds the rest when this transaction has ended.
+    perform set_config('domicile.settling', domicile.settle_token(), true);
+    begin
+        perform domicile.settle_wall();
+    exception when internal_error then
+        null;  -- "tuple concurrently updated": another transaction takes the same privilege away
+    end;
+    perform set_config('domicile.settling', '', true);
 end
 $$;
-comment on function domicile.on_command_end() is 'Event trigger: settle() after a command that may have changed what it depends on';
+comment on function domicile.on_command_end() is 'Event trigger: settle() after a command that may have changed what it depends on, or only the wall';
 
 do $$
 begin
@@ -5629,7 +5661,7 @@ begin
             execute format('revoke all on function %s from public', f.signature);
         end if;
         if f.name in ('create_region', 'drop_region', 'set_here', 'set_locality', 'set_mapping', 'accept_mapping', 'finish_move', 'rows_by_home', 'claim_batch', 'confirm_batch', 'verdict', 'batch_arrived', 'propose', 'approve', 'reject', 'auto_approve', 'delivered', 'move_obstacles', 'family',
-            'create_policy', 'alter_policy', 'drop_policy', 'policy_diff', 'settle', 'audit', 'snapshot', 'align_ids', 'reach', 'enroll', 'version') then
+            'create_policy', 'alter_policy', 'drop_policy', 'policy_diff', 'settle', 'close_border', 'audit', 'snapshot', 'align_ids', 'reach', 'enroll', 'version') then
             execute format('grant execute on function %s to domicile_admin', f.signature);
         end if;
     end loop;

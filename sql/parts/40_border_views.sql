@@ -188,6 +188,7 @@ as $$
 declare
     v record;
 begin
+    perform pg_advisory_xact_lock(hashtextextended('domicile.settle', 0));
     for v in select b.destination, b.rel, b.view from domicile.border_view b where exists (select from pg_class where oid = b.view) order by b.rel loop
         perform domicile.drop_border_view(v.view, v.destination);
     end loop;
@@ -195,7 +196,9 @@ begin
     perform domicile.unfederate();
 end
 $$;
-comment on function domicile.close_border() is 'Drops every border view and federated view; domicile.settle() makes them again';
+comment on function domicile.close_border() is
+    'Drops every border view and federated view; domicile.settle() makes them again. On the managed level, around what their existence would refuse: '
+    'begin; select domicile.close_border(); alter table ... alter column ... type ...; select domicile.settle(); commit';
 
 create function domicile.view_digest(view oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -290,7 +293,9 @@ begin
                 execute format('grant execute on function %s to public', f.signature);
             end loop;
             insert into domicile.border_view values (s.region, s.rel, view, d.definition, domicile.view_digest(view));
-        exception when others then
+        exception when lock_not_available or deadlock_detected or serialization_failure then
+            raise;  -- no fault of the policy's: whoever asked may ask again
+        when others then
             -- Fail closed: a policy that can't be compiled any more shares nothing, and says so.
             get stacked diagnostics message = message_text, detail = pg_exception_detail;
             perform domicile.found(format('not shared with region %s: %s%s', s.region, message, coalesce(E'\n' || nullif(detail, ''), '')), s.rel::text, false);

@@ -7,12 +7,17 @@ return $1 in ('domicile_views', 'domicile_insert', 'domicile_local', 'domicile_a
     or exists (select from domicile.foreign_role f where f.name = $1);
 comment on function domicile.is_own_role(text) is 'Whether a role is Domicile''s or PostgreSQL''s, so that none mirrors it';
 
+create function domicile.is_named_abroad(name text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return substring($1 from '@([a-z][a-z0-9_]*)$') in (select r.name from domicile.region r);
+comment on function domicile.is_named_abroad(text) is 'Whether a role''s name ends with @ and a region: no role of this region, whoever made it';
+
 create function domicile.mirrored_role() returns table (role text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select r.rolname::text from pg_roles r
     where r.rolcanlogin and not r.rolsuper and not r.rolbypassrls and not domicile.is_own_role(r.rolname::text)
-    and not exists (select from domicile.region g where r.rolname like '%@' || g.name)
+    and domicile.is_named_abroad(r.rolname::text) is not true
     and exists (
         select from domicile.locality l join pg_class c on c.oid = l.rel
         where has_any_column_privilege(r.oid, l.rel, 'select, insert, update') or has_table_privilege(r.oid, l.rel, 'delete')
@@ -39,7 +44,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$  -- not a SQL-standard body: a regrole constant can't stand in one
     select string_agg(quote_ident(s.name), ', ' order by s.place, s.name) from (
         select domicile.border_schema('public', $1) as name, 1 as place
-        union select n.nspname, 2 from pg_namespace n where n.nspowner = 'domicile_views'::regrole and n.nspname like 'to\_' || $1 || '$%'
+        union select n.nspname, 2 from pg_namespace n where n.nspowner = 'domicile_views'::regrole and starts_with(n.nspname, 'to_' || $1 || '$')
         union select n.nspname, 3 from domicile.type_schemas($1) t join pg_namespace n on n.oid = t.schema
     ) s
 $$;
@@ -242,7 +247,7 @@ begin
                     where w.ev_class = each.view and x.refclassid = 'pg_class'::regclass and x.refobjid = shared.rel and x.refobjsubid > 0) u
                 join pg_attribute a on a.attrelid = shared.rel and a.attnum = u.refobjsubid;
             select coalesce(jsonb_agg(jsonb_build_object('grantee', f.name, 'privilege', p.privilege, 'column', p.column)), '[]') into wanted
-            from domicile.foreign_role f cross join lateral (
+            from domicile.foreign_role f join pg_roles r on r.rolname = f.role cross join lateral (
                 select 'SELECT' as privilege, null::text as column where has_table_privilege(f.role, shared.rel, 'select')
                 union all
                 select 'SELECT', c.attname::text from domicile.shared_columns(shared.rel) c
@@ -302,7 +307,7 @@ begin
     for each in
         with want as (
             select n.oid, f.name from domicile.foreign_role f join pg_namespace n on n.nspowner = 'domicile_views'::regrole
-                and (n.nspname = 'to_' || f.region or n.nspname like 'to\_' || f.region || '$%')
+                and (n.nspname = 'to_' || f.region or starts_with(n.nspname, 'to_' || f.region || '$'))
             union select t.schema, f.name from domicile.foreign_role f cross join lateral domicile.type_schemas(f.region) t
             union select c.relnamespace, x.name from domicile.border_view b join pg_class c on c.oid = b.rel,
                 (values ('domicile_views'), ('domicile_insert')) x (name)

@@ -44,7 +44,7 @@ begin
     for r in
         select m.rolname::text as name from pg_roles m
         where not m.rolsuper and (not domicile.is_own_role(m.rolname::text) or m.rolname in ('domicile_node', 'domicile_admin'))
-        and not exists (select from domicile.region g where m.rolname like '%@' || g.name)
+        and domicile.is_named_abroad(m.rolname::text) is not true
         and not exists (select from pg_auth_members a where a.roleid = 'domicile_local'::regrole and a.member = m.oid)
         and not pg_has_role('domicile_local', m.oid, 'member')
     loop
@@ -175,7 +175,7 @@ begin
     with types as (select t.schema from domicile.type_schemas(region) t),
     border as (
         select n.oid from pg_namespace n where n.nspowner = 'domicile_views'::regrole
-        and (n.nspname = 'to_' || region or n.nspname like 'to\_' || region || '$%')
+        and (n.nspname = 'to_' || region or starts_with(n.nspname, 'to_' || region || '$'))
     ), system as (select n.oid from pg_namespace n where n.nspname in ('pg_catalog', 'information_schema', 'pg_toast')),
     serial as (
         select domicile.feeding_sequence(b.rel, a.attname::text)::oid as oid from domicile.border_view b

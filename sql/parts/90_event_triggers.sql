@@ -36,6 +36,8 @@ comment on function domicile.on_command_start() is 'Event trigger: drops the bor
 create function domicile.on_command_end() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set client_min_messages = warning
 as $$
+declare
+    now_ record;
 begin
     if coalesce(current_setting('domicile.settling', true), '') = domicile.settle_token() then
         return;
@@ -45,10 +47,25 @@ begin
     ) then
         return;
     end if;
-    perform domicile.settle();
+    select * into now_ from domicile.fingerprint();
+    if domicile.remembered('fingerprint of the wall') = now_.wall or domicile.here() is null then
+        return;
+    elsif domicile.remembered('fingerprint of the border') is distinct from now_.border then
+        perform domicile.settle();
+        return;
+    end if;
+    -- Nothing of the border's: what PUBLIC got by it is taken back without settle()'s lock, else one long migration would
+    -- hold up every other, and the audit. The audit finds the rest when this transaction has ended.
+    perform set_config('domicile.settling', domicile.settle_token(), true);
+    begin
+        perform domicile.settle_wall();
+    exception when internal_error then
+        null;  -- "tuple concurrently updated": another transaction takes the same privilege away
+    end;
+    perform set_config('domicile.settling', '', true);
 end
 $$;
-comment on function domicile.on_command_end() is 'Event trigger: settle() after a command that may have changed what it depends on';
+comment on function domicile.on_command_end() is 'Event trigger: settle() after a command that may have changed what it depends on, or only the wall';
 
 do $$
 begin

@@ -13,7 +13,7 @@ begin
             execute format('revoke all on function %s from public', f.signature);
         end if;
         if f.name in ('create_region', 'drop_region', 'set_here', 'set_locality', 'set_mapping', 'accept_mapping', 'finish_move', 'rows_by_home', 'claim_batch', 'confirm_batch', 'verdict', 'batch_arrived', 'propose', 'approve', 'reject', 'auto_approve', 'delivered', 'move_obstacles', 'family',
-            'create_policy', 'alter_policy', 'drop_policy', 'policy_diff', 'settle', 'audit', 'snapshot', 'align_ids', 'reach', 'enroll', 'version') then
+            'create_policy', 'alter_policy', 'drop_policy', 'policy_diff', 'settle', 'close_border', 'audit', 'snapshot', 'align_ids', 'reach', 'enroll', 'version') then
             execute format('grant execute on function %s to domicile_admin', f.signature);
         end if;
     end loop;

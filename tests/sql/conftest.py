@@ -142,6 +142,8 @@ class Place:
         region = Region(Database(self.server, name), owner, self._template.password)
         region.run("select domicile.settle(true)")
         yield region
+        for (gid,) in self.server.run_sql("select gid from pg_prepared_xacts where database = %s", name):
+            self.server.run_sql(f"rollback prepared '{gid}'", database=name)
         self.server.run_sql(f"drop database {name} with (force)")
         for role in self._all_roles() - self._roles:
             self.server.run_sql(f'drop role "{role}"')

@@ -34,7 +34,7 @@ _KINDS = frozenset({Kind.READ, Kind.WRITE})
 def relay(session: Session, buffer: bytes, runs: list[Run]) -> bool:
     """Starts it and returns True, if what has come is one whole statement of that kind and a backend is free."""
     transaction = session.transaction
-    if transaction.open or transaction.pinned is not None:
+    if transaction.open or transaction.pinned is not None or not session.client_reads:
         return False
     shape = tuple([run.type for run in runs])
     try:

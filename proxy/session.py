@@ -133,6 +133,11 @@ class Session(asyncio.Protocol):
         for part in self.transaction.parts.values():
             part.backend.resume()
 
+    @property
+    def client_reads(self) -> bool:
+        """Whether the client takes what it is sent; while it does not, regions are not read from."""
+        return self._can_write.is_set()
+
     def terminate(self, error: DomicileError) -> None:
         """Tells the client why, then closes."""
         if self._transport is not None:

@@ -524,10 +524,15 @@ class Session(asyncio.Protocol):
             await self._sync()
         elif kind == F.QUERY:
             await self._query(m.query(body))
-        elif kind == F.FUNCTION_CALL:
-            raise DomicileError(
-                e.FEATURE_NOT_SUPPORTED, "the function call protocol message is not supported", hint="Use SELECT."
+        elif kind == F.FUNCTION_CALL:  # like Query, it is answered with ReadyForQuery and has no Sync
+            await self._failed(
+                DomicileError(
+                    e.FEATURE_NOT_SUPPORTED,
+                    "function calls by protocol message are not supported through the gateway yet",
+                    hint="Call the function by SELECT; for large objects, connect to the region's own server.",
+                )
             )
+            await self._sync()
         elif kind not in (F.FLUSH, F.COPY_DATA, F.COPY_DONE, F.COPY_FAIL):
             raise DomicileError(e.PROTOCOL_VIOLATION, f"invalid frontend message type {kind}")
 

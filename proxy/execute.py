@@ -29,6 +29,8 @@ from ..planner.plan import (
     Refused,
     RowHomes,
 )
+from ..planner.session import FetchCursor
+from ..planner.strategies.copy import CopyOptions
 from . import copy_in, explain, utility
 from . import messages as m
 from .backend import Backend, Exchange, Flight, Reply
@@ -129,12 +131,16 @@ async def describe(session: Session, statement: Statement) -> Described:
     if kind is Kind.EMPTY or (kind in utility.HANDLED and not utility.returns_rows(statement.plan)):
         return Described((), m.NO_DATA)
     home = session.gateway.here
+    detail = statement.plan.detail
+    region = session.cursors.get(detail.name, home) if isinstance(detail, FetchCursor) else home
     text = statement.plan.texts.get(home, statement.plan.text)
-    return await _describe_text(session, text, statement.types)
+    return await _describe_text(session, text, statement.types, region)
 
 
-async def _describe_text(session: Session, text: str, types: Sequence[int]) -> Described:
-    backend = await session.transaction.use(session.gateway.here)
+async def _describe_text(
+    session: Session, text: str, types: Sequence[int], region: RegionName | None = None
+) -> Described:
+    backend = await session.transaction.use(region or session.gateway.here)
     failed = True
     try:
         flight = session.transaction.prefix(backend)
@@ -152,8 +158,8 @@ async def _describe_text(session: Session, text: str, types: Sequence[int]) -> D
 
 
 async def describe_cursor(session: Session, name: str) -> None:
-    """Describe of a portal that SQL declared (DECLARE): the home part knows it."""
-    part = session.transaction.parts.get(session.gateway.here)
+    """Describe of a portal that SQL declared (DECLARE): the part where it lives knows it."""
+    part = session.transaction.parts.get(session.cursors.get(name, session.gateway.here))
     if part is None:
         raise DomicileError(e.UNDEFINED_PORTAL, f'portal "{name}" does not exist')
     flight = session.transaction.prefix(part.backend)
@@ -207,6 +213,11 @@ class _Shape:
                 detail=f"Region {self.changed} has other columns than the home region for this statement.",
                 hint="Apply the same DDL in every region, and list columns instead of *.",
             )
+
+
+def unshaped(bound: Bound) -> _Shape:
+    """For what the home region can't describe: the region's own description is told."""
+    return _Shape(bound, None)
 
 
 def _alike(home: bytes, there: bytes) -> bool:
@@ -353,7 +364,9 @@ async def _at_several(session: Session, regions: Sequence[RegionName], bound: Bo
     gather = bound.plan.gather
     if isinstance(gather, Refused):
         raise gather.error
-    if isinstance(gather, Append):
+    if bound.plan.kind is Kind.COPY_OUT:
+        await _copy_out(session, regions, bound)
+    elif isinstance(gather, Append):
         await _append(session, regions, bound)
     else:
         await _finish(session, regions, bound, gather)
@@ -390,6 +403,45 @@ async def _append(session: Session, regions: Sequence[RegionName], bound: Bound)
     tags = await together(
         session, [fly(session, Fragment(r, text_for(session, plan, r)), bound, shape) for r in regions]
     )
+    session.out(add_tags(tags))
+
+
+async def _copy_out(session: Session, regions: Sequence[RegionName], bound: Bound) -> None:
+    """COPY … TO STDOUT, text or CSV: one CopyOutResponse, the rows of all regions, the header line once."""
+    plan = bound.plan
+    options = plan.detail
+    header = isinstance(options, CopyOptions) and options.header
+    opened = False
+
+    def rows_of(first: bool) -> Callable[[bytes], None]:
+        """Takes what one region sends; its header line is the first CopyData message (PostgreSQL, copyto.c)."""
+        walker = m.Walker()
+        drop_header = header and not first
+
+        def write(data: bytes) -> None:
+            nonlocal drop_header, opened
+            for kind, body in m.messages(*walker.feed(data)):
+                if kind == m.B.COPY_OUT and not opened:
+                    opened = True
+                    session.out(m.message(kind, body))
+                elif kind == m.B.COPY_DATA and drop_header:
+                    drop_header = False
+                elif kind == m.B.COPY_DATA:
+                    session.out(m.message(kind, body))
+
+        return write
+
+    async def one(region: RegionName, first: bool) -> bytes:
+        def redirect(exchange: Exchange, backend: Backend) -> None:
+            exchange.write = rows_of(first)
+
+        fragment = Fragment(region, text_for(session, plan, region))
+        return await fly(session, fragment, bound, unshaped(bound), started=redirect)
+
+    # The region whose header is kept comes first, else a row of another could stand above it.
+    tags = [await one(regions[0], True)]
+    tags += await together(session, [one(region, False) for region in regions[1:]])
+    session.out(m.COPY_DONE)
     session.out(add_tags(tags))
 
 

@@ -74,6 +74,7 @@ class Session(asyncio.Protocol):
         self.relaying = False  #: fast.py is at work: the task waits
         self._idle = False
         self.statements: dict[str, Statement] = {}
+        self.cursors: dict[str, RegionName] = {}  #: where SQL's cursors live
         self._portals: dict[str, Bound] = {}
         self._told: dict[str, str] = {}
         self._seen: dict[bytes, Statement] = {}
@@ -507,6 +508,8 @@ class Session(asyncio.Protocol):
 
     def _drop_portals(self) -> None:
         self._portals.clear()
+        if self.transaction.status == "I":
+            self.cursors.clear()  # those WITH HOLD live at home, where one looks for a cursor anyway
 
     async def _message(self, message: m.Message, following: m.Message | None) -> None:
         kind, body = message

@@ -207,33 +207,55 @@ _FALSE = frozenset({"off", "false", "no", "0"})
 
 
 async def _prepare(session: Session, bound: Bound) -> None:
-    if bound.plan.tables:
-        raise DomicileError(
-            e.FEATURE_NOT_SUPPORTED,
-            "PREPARE of a statement over a managed table is not supported yet",
-            hint="Prepare it by the extended protocol, as drivers do, or send it as it is.",
-        )
-    await session.pin()
-    await _at_home(session, bound)
+    """SQL's PREPARE makes the same kind of statement as the protocol's Parse, in the same name space."""
+    detail = bound.plan.detail
+    assert isinstance(detail, details.Prepare)
+    if detail.name in session.statements:
+        raise DomicileError(e.DUPLICATE_STATEMENT, f'prepared statement "{detail.name}" already exists')
+    types: tuple[int, ...] = ()
+    if detail.types:
+        asked = ", ".join(f"{quote_literal(name)}::regtype::oid" for name in detail.types)
+        types = tuple(int(oid or b"0") for oid in await _values(session, f"SELECT {asked}"))
+    plan = await session.gateway.plan(detail.text, session.search_path, session.role)
+    statement = Statement(detail.name, detail.text, types, plan)
+    await session.described(statement)
+    session.statements[detail.name] = statement
+    _tag(session, "PREPARE")
 
 
 async def _execute(session: Session, bound: Bound) -> None:
-    if session.transaction.pinned is None:
-        detail = bound.plan.detail
-        name = detail.name if isinstance(detail, details.Execute) else ""
-        raise DomicileError(e.UNDEFINED_STATEMENT, f'prepared statement "{name}" does not exist')
-    await _at_home(session, bound)
+    detail = bound.plan.detail
+    assert isinstance(detail, details.Execute)
+    statement = session.statements.get(detail.name)
+    if statement is None:
+        raise DomicileError(e.UNDEFINED_STATEMENT, f'prepared statement "{detail.name}" does not exist')
+    wanted = len((await session.described(statement)).types)
+    if len(detail.arguments) != wanted:
+        raise DomicileError(
+            e.SYNTAX_ERROR,
+            f'wrong number of parameters for prepared statement "{detail.name}"',
+            detail=f"Expected {wanted} parameters but got {len(detail.arguments)}.",
+        )
+    if all(detail.known):
+        values = [None if value is None else value.encode() for value in detail.constants]
+    else:
+        values = await _values(session, f"SELECT {', '.join(f'({argument})::text' for argument in detail.arguments)}")
+    inner = Bound(statement, values=tuple(values), tell_description=bound.tell_description)
+    inner.rows_max = bound.rows_max
+    await execute.execute(session, inner)
+
+
+async def _values(session: Session, query: str) -> list[bytes | None]:
+    """The one row of a query of the gateway's own, at home, in text format."""
+    asked = Bound(Statement("", query, (), execute.READ))
+    rows, _ = await execute.collect(session, Fragment(session.gateway.here, query), asked)
+    return m.data_row(rows[0])
 
 
 async def _deallocate(session: Session, bound: Bound) -> None:
     detail = bound.plan.detail
     assert isinstance(detail, details.Deallocate)
-    known = session.forget(detail.name)
-    if session.transaction.pinned is not None and (detail.name is None or not known):
-        await _at_home(session, bound)
-        session.transaction.pinned.prepared.clear()
-        return
-    if not known:
+    if not session.forget(detail.name):
         raise DomicileError(e.UNDEFINED_STATEMENT, f'prepared statement "{detail.name}" does not exist')
     _tag(session, "DEALLOCATE" if detail.name is not None else "DEALLOCATE ALL")
 
@@ -260,7 +282,29 @@ async def _discard(session: Session, bound: Bound) -> None:
 
 
 async def _cursor(session: Session, bound: Bound) -> None:
-    await _at_home(session, bound)
+    """DECLARE runs in the region of its rows; FETCH, MOVE and CLOSE follow it there."""
+    detail = bound.plan.detail
+    home = session.gateway.here
+    if isinstance(detail, details.DeclareCursor):
+        await execute.know_types(session, bound)
+        region, *more = execute.regions_of(session, bound)
+        if more or (detail.hold and region != home):
+            raise DomicileError(
+                e.FEATURE_NOT_SUPPORTED,
+                "a cursor over several regions" if more else f"a cursor WITH HOLD in region {region}",
+                hint="Read the rows by SELECT, or declare the cursor over rows of one region, without HOLD.",
+            )
+        await execute.at_one(session, region, execute.text_for(session, bound.plan, region), bound)
+        session.cursors[detail.name] = region
+        return
+    name = detail.name if isinstance(detail, details.FetchCursor | details.CloseCursor) else None
+    if name is None:  # CLOSE ALL
+        parts = [region for region in session.transaction.parts if region != home]
+        for region in parts:
+            await execute.fly(session, Fragment(region, bound.plan.text), bound, execute.unshaped(bound))
+    region = session.cursors.get(name, home) if name is not None else home
+    tag = await execute.fly(session, Fragment(region, bound.plan.text), bound, execute.unshaped(bound))
+    session.out(tag)
 
 
 async def _listen(session: Session, bound: Bound) -> None:

@@ -26,6 +26,17 @@ declare
     barrier boolean;
     inserts jsonb := '[]';
 begin
+    if exists (select from domicile.locality l where l.rel = rel and l.locality = 'global') then
+        -- The other region holds the same rows itself; here they are joined with what lives here. Nobody writes them so.
+        select format('create view %I.%I (%s) as select %s from %s t', domicile.border_schema(n.nspname::text, region), c.relname,
+                string_agg(quote_ident(s.attname), ', ' order by s.attnum), string_agg(format('t.%I', s.attname), ', ' order by s.attnum), rel),
+            '{}'::text[], '{}'::text[], '{}'::text[], true
+            into definition, writable, insertable, roles, everyone
+            from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join domicile.shared_columns(rel) s
+            where c.oid = rel group by n.nspname, c.relname;
+        by_trigger := false;
+        return;
+    end if;
     names := array(select distinct r from domicile.policy p, unnest(p.roles) r
         where p.rel = rel and (domicile.policy_for(rel, region, r)).roles is not null order by 1);
     everyone := base.name is not null;
@@ -110,11 +121,12 @@ comment on function domicile.guessable(regclass) is
 
 create function domicile.is_shared(rel regclass, region text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
-return exists (
+return exists (select from domicile.locality l where l.rel = $1 and l.state = 'open' and l.locality = 'global')
+or exists (
     select from domicile.policy p join domicile.region r on r.name = $2 where p.rel = $1
     and (p.regions is null or r.name = any (p.regions)) and (p.jurisdictions is null or r.jurisdiction = any (p.jurisdictions))
 ) and exists (select from domicile.locality l where l.rel = $1 and l.state = 'open' and l.locality in ('pinned', 'regional'));
-comment on function domicile.is_shared(regclass, text) is 'Whether any policy lets a region see anything of a table';
+comment on function domicile.is_shared(regclass, text) is 'Whether a region may see anything of a table: by a policy, or because the table is global';
 
 create function domicile.key_columns(rel regclass) returns text[]
 language sql stable set search_path = pg_catalog, pg_temp
@@ -227,7 +239,7 @@ begin
     for s in
         select distinct domicile.border_schema(n.nspname::text, r.name) as name, r.name as region
         from domicile.region r, domicile.locality l join pg_class c on c.oid = l.rel join pg_namespace n on n.oid = c.relnamespace
-        where r.name <> domicile.here() and l.state = 'open' and l.locality in ('pinned', 'regional')
+        where r.name <> domicile.here() and l.state = 'open' and l.locality in ('pinned', 'regional', 'global')
         union select domicile.border_schema('public', r.name), r.name from domicile.region r where r.name <> domicile.here()
     loop
         if not exists (select from pg_namespace where nspname = s.name) then
@@ -261,7 +273,7 @@ begin
     for s in
         select l.rel, r.name as region, n.nspname, c.relname from domicile.locality l cross join domicile.region r
         join pg_class c on c.oid = l.rel join pg_namespace n on n.oid = c.relnamespace
-        where r.name <> domicile.here() and l.state = 'open' and l.locality in ('pinned', 'regional') order by 2, 1
+        where r.name <> domicile.here() and l.state = 'open' and l.locality in ('pinned', 'regional', 'global') order by 2, 1
     loop
         begin
             select * into d from domicile.border_view_definition(s.rel, s.region);

@@ -264,3 +264,50 @@ def test_a_row_that_is_found_does_not_wait_for_a_region_that_can_t_answer(federa
         finally:
             federation.relay.heal("us>ap")
         assert us.execute("select count(*) from customers").fetchone() is not None
+
+
+def test_sql_s_own_prepared_statements_go_where_their_values_say(federation: Federation, us: Connection) -> None:
+    countries = [by_country(federation, region) for region in REGIONS]
+    us.execute("prepare counted(text) as select count(*) from customers where country = $1")
+    for country in countries:
+        assert us.execute(f"execute counted('{country}')".encode()).fetchone() == (len(_ids(federation, country)),)
+        assert us.execute(f"execute counted(upper('{country.lower()}'))".encode()).fetchone() == (
+            len(_ids(federation, country)),
+        )
+    with pytest.raises(errors.SyntaxError):
+        us.execute("execute counted")
+    us.execute("deallocate counted")
+    with pytest.raises(errors.InvalidSqlStatementName):
+        us.execute("execute counted('DE')")
+
+
+def test_cursors_live_in_the_region_of_their_rows(federation: Federation, us: Connection) -> None:
+    for region in REGIONS:
+        country = by_country(federation, region)
+        with us.transaction(), us.cursor(name="declared") as cursor:
+            cursor.itersize = 3
+            cursor.execute("select id from customers where country = %s order by id", (country,))
+            assert [row[0] for row in cursor] == sorted(_ids(federation, country))
+    with pytest.raises(errors.FeatureNotSupported), us.transaction():
+        us.execute("declare c cursor for select id from customers")
+
+
+def test_copy_out_of_three_regions_is_one_copy(federation: Federation, us: Connection) -> None:
+    ids = {str(row[0]) for row in everywhere(federation, "select id from customers")}
+    with us.cursor().copy("copy (select id, country from customers) to stdout with (format csv, header)") as copy:
+        lines = b"".join(copy).decode().splitlines()
+    assert lines[0] == "id,country"
+    assert {line.split(",")[0] for line in lines[1:]} == ids
+    assert len(lines) == len(ids) + 1
+
+
+def test_global_tables_are_joined_where_the_rows_live(federation: Federation, us: Connection) -> None:
+    query = """select p.name, sum(i.quantity) from order_items i join products p on p.id = i.product_id
+               group by p.name order by 2 desc, 1 limit 5"""
+    sums: dict[str, int] = {}
+    for name, quantity in everywhere(
+        federation, "select p.name, i.quantity from order_items i join products p on p.id = i.product_id"
+    ):
+        sums[name] = sums.get(name, 0) + quantity
+    top = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:5]
+    assert us.execute(query.encode()).fetchall() == top

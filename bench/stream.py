@@ -70,6 +70,13 @@ def wait_for(connection: Connection, query: str, poll_s: float = 0.001) -> float
         time.sleep(poll_s)
 
 
+def peak_memory_mb(pid: int | None) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError("no VmHWM")
+
+
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
@@ -309,6 +316,7 @@ def main() -> None:
                     report.less("commit_to_visible_p50", p50, "ms", 5)
                     report.less("commit_to_visible_p99", p99, "ms", 25)
             small_transactions(eu, us, seconds, report)
+            report.less("agent_memory", max(peak_memory_mb(agent.pid) for agent in agents), "MB", 256)
         finally:
             for agent in agents:
                 agent.terminate()

@@ -392,6 +392,8 @@ async def together(session: Session, work: Sequence[Awaitable[_T]]) -> list[_T]:
         for task in tasks:
             if not task.done():
                 task.cancel()
+            elif not task.cancelled():
+                task.exception()  # one failure is told; the others are not to be missed by the event loop
 
 
 async def _append(session: Session, regions: Sequence[RegionName], bound: Bound) -> None:

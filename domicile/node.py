@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import redis.asyncio
 import redis.exceptions
 import tenacity
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from . import certificates
 from .catalog.configuration import Configuration
@@ -27,6 +29,7 @@ from .catalog.names import RegionName
 from .proxy.egress import FLUSH_S, Egress, Ledger
 from .proxy.gateway import Gateway, PeerAddress
 from .proxy.guard import Guard
+from .proxy.scram import endpoint_binding
 from .replication.agent import Agent
 
 AUDIT_S = 1.0
@@ -105,8 +108,9 @@ class Node:
         ]
         if configuration.redis_url is not None:
             self._tasks.append(asyncio.create_task(self._follow_redis(configuration.redis_url), name="domicile redis"))
+        options = configuration.gateway
         self.gateway = Gateway(
-            configuration, lambda: follower.catalog, pool, self._peers(), _client_tls(configuration.gateway)
+            configuration, lambda: follower.catalog, pool, self._peers(), _client_tls(options), _binding(options)
         )
         await _listening("gateway", self.gateway.start)
 
@@ -254,6 +258,14 @@ async def _listening(part: str, start: Callable[[], Awaitable[None]]) -> None:
             f"[{part}] can't listen: {e.strerror or e}",
             hint=f"Give [{part}] listen another address or port, or stop what uses it.",
         ) from e
+
+
+def _binding(options: GatewayOptions) -> bytes | None:
+    """What SCRAM-SHA-256-PLUS binds a client's log-in to: the gateway's own certificate."""
+    if options.certificate is None or options.key is None:
+        return None
+    certificate = x509.load_pem_x509_certificate(options.certificate.read_bytes())
+    return endpoint_binding(certificate.public_bytes(serialization.Encoding.DER))
 
 
 def _client_tls(options: GatewayOptions) -> ssl.SSLContext | None:

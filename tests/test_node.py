@@ -54,7 +54,9 @@ def configure(region: Database, tmp_path: Path) -> Configure:
     """A function `configure(**ports) -> Configuration` of region us; ports not given are picked."""
     make(tmp_path, ["us", "eu"])
 
-    def configure(name: str = "us", postgres: int | None = None, rest: str = "", **ports: int) -> Configuration:
+    def configure(
+        name: str = "us", postgres: int | None = None, rest: str = "", tls: str = "", **ports: int
+    ) -> Configuration:
         text = f"""
             region = "{name}"
             [postgres]
@@ -63,6 +65,7 @@ def configure(region: Database, tmp_path: Path) -> Configure:
             password = "node"
             [gateway]
             listen = "127.0.0.1:{ports.get("gateway") or free_port()}"
+            {tls}
             [guard]
             listen = "127.0.0.1:{ports.get("guard") or free_port()}"
             certificate = "us.crt"
@@ -102,6 +105,20 @@ async def test_a_server_that_is_away_is_named(configure: Configure, monkeypatch:
     error = await refusal(configure(postgres=1))
     assert error.sqlstate == "57P03"
     assert error.message.startswith("PostgreSQL of region us at 127.0.0.1:1 can't be asked")
+
+
+async def test_clients_log_in_bound_to_the_gateways_own_certificate(configure: Configure) -> None:
+    configuration = configure(tls='certificate = "us.crt"\nkey = "us.key"')
+    port = configuration.gateway.listen.port
+    dsn = f"host=127.0.0.1 port={port} dbname=node user=app password=app sslmode=require channel_binding=require"
+
+    def ask() -> object:
+        with psycopg.connect(dsn) as connection:
+            assert connection.pgconn.used_password
+            return connection.execute("select count(*) from customers where region = 'us'").fetchone()
+
+    async with node.running(configuration):
+        assert await asyncio.to_thread(ask) == (50,)
 
 
 async def test_a_started_node_answers_at_its_guard(configure: Configure) -> None:

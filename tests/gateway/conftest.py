@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -37,14 +38,17 @@ class Front:
 
 
 @pytest.fixture(scope="session")
-def plain(server18: EmbeddedServer) -> Iterator[Front]:
-    """A gateway with a pool of four, in front of a database `plain` that manages no table."""
-    server18.run_sql("create database plain")
-    database = Database(server18, "plain")
-    prepare(database, "app")
-    with running(database, pool_size=4, query_wait_timeout_s=20) as port:
-        front = Front(database, port)
-        with front.direct() as connection:
-            connection.execute("create table items (id int primary key, name text, amount numeric(10, 2))")
-            connection.execute("insert into items select i, 'item ' || i, i * 1.10 from generate_series(1, 1000) i")
-        yield front
+def plain(servers_folder: Path) -> Iterator[Front]:
+    """A gateway with a pool of four, in front of a database that manages no table. The server is its own: the roles
+    stay as long as the session."""
+    with EmbeddedServer(servers_folder / "gateway") as server:
+        server.run_sql("create database plain")
+        database = Database(server, "plain")
+        prepare(database, "app")
+        with running(database, pool_size=4, query_wait_timeout_s=20) as port:
+            front = Front(database, port)
+            with front.direct() as connection:
+                connection.execute("create table items (id int primary key, name text, amount numeric(10, 2))")
+                connection.execute("insert into items select i, 'item ' || i, i * 1.10 from generate_series(1, 1000) i")
+            yield front
+    server.remove()

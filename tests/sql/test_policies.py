@@ -176,14 +176,18 @@ def test_an_application_may_change_its_table(shared: Region) -> None:
 
 def test_audit_costs_little_when_nothing_changed(shared: Region) -> None:
     shared.run("select domicile.audit()")
-    written = "select pg_current_wal_insert_lsn()"
     with shared.connect() as c:
         before = c.execute("select count(*) from domicile.change").fetchone()
-        lsn = c.execute(written).fetchone()
-        for function in ("audit", "settle"):
-            found = c.execute(f"select * from domicile.{function}()".encode()).fetchall()
-            assert [f for f in found if shared.full or " database" not in f[0]] == []
-        assert c.execute("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s) < 1000", lsn).fetchone() == (True,)
+        written = []
+        for _ in range(5):  # the server writes WAL of its own now and then: checkpoints, autovacuum
+            lsn = c.execute("select pg_current_wal_insert_lsn()").fetchone()
+            for function in ("audit", "settle"):
+                found = c.execute(f"select * from domicile.{function}()".encode()).fetchall()
+                assert [f for f in found if shared.full or " database" not in f[0]] == []
+            row = c.execute("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)", lsn).fetchone()
+            assert row is not None
+            written.append(row[0])
+        assert min(written) < 1000
         assert c.execute("select count(*) from domicile.change").fetchone() == before
 
 

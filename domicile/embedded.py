@@ -43,7 +43,7 @@ from . import processes
 
 MAJOR_VERSION_MIN = 15
 FREE_BYTES_MIN = 256 << 20  #: of the data folder's disk, before a server is made: a new cluster is 40 MB, WAL more
-START_PATIENCE_S = 30.0
+START_PATIENCE_S = 60.0
 STOP_PATIENCE_S = 10.0
 POLL_S = 0.01
 PORT_ATTEMPTS_MAX = 5  #: a free port may be taken by another program before the server binds it

@@ -52,7 +52,7 @@ from domicile.shop.generate import CUSTOMERS, Shop
 
 from .regions import DATABASE, FULL_REGION, PORTS, REGIONS, ROUND_TRIPS_MS, pair
 
-NODE_PATIENCE_S = 20.0
+NODE_PATIENCE_S = 60.0
 NODE_STOP_PATIENCE_S = 5.0
 LAYOUT = 1  #: of the folder; a state of another one is not taken over
 

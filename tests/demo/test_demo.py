@@ -18,6 +18,8 @@ import pytest
 
 from domicile.embedded import free_port
 
+pytestmark = pytest.mark.timeout(300)  # whole demos are started, on machines that may be busy
+
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -52,13 +54,13 @@ def start(data: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
 
 
 def until_ready(process: subprocess.Popen[str], data: Path) -> dict[str, Any]:
     """The connections file, as soon as it is there."""
     file = data / "connections.json"
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 120
     while not file.exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "not ready"
@@ -115,14 +117,14 @@ def test_it_serves_and_stops_and_leaves_nothing(start: Start, data: Path) -> Non
                 assert connection.execute("select 1").fetchone() == (1,)
 
     second = start("--no-tour", "--ports", ports())
-    said, _ = second.communicate(timeout=30)
+    said, _ = second.communicate(timeout=90)
     assert second.returncode == 1
     assert f"another demo (process {demo.pid}) is using the folder" in said
 
     below = descendants(demo.pid)
     assert len(below) > 3 * 6  # servers with their own children, nodes, relay
     demo.send_signal(signal.SIGINT)
-    said, _ = demo.communicate(timeout=60)
+    said, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, said
     assert not alive(below)
     assert not (data / "connections.json").exists()
@@ -150,7 +152,7 @@ def test_a_folder_is_reused_unless_it_shall_be_fresh(start: Start, data: Path) -
         else:
             assert mark(connections, "select to_regclass('public.kept')::text") == expected
         demo.send_signal(signal.SIGTERM)
-        demo.communicate(timeout=60)
+        demo.communicate(timeout=120)
         assert demo.returncode == 0
 
 
@@ -173,7 +175,7 @@ def test_a_taken_port_is_named(start: Start, data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         demo = start("--no-tour", "--ports", f"{free_port()},{port},{free_port()}")
-        said, _ = demo.communicate(timeout=30)
+        said, _ = demo.communicate(timeout=90)
     assert demo.returncode == 1
     assert f"port {port} for region eu is taken" in " ".join(said.split())
 
@@ -182,7 +184,7 @@ def test_another_size_than_the_folder_holds(start: Start, data: Path) -> None:
     data.mkdir()
     (data / "state.json").write_text(json.dumps({"layout": 1, "moved": {"rows": {}, "before": 100, "seconds": 1}}))
     demo = start("--no-tour", "--customers", "200", "--ports", ports())
-    said, _ = demo.communicate(timeout=30)
+    said, _ = demo.communicate(timeout=90)
     assert demo.returncode == 1
     assert "holds a shop of 100 customers, not 200" in " ".join(said.split())
 
@@ -202,7 +204,7 @@ def test_another_size_than_the_folder_holds(start: Start, data: Path) -> None:
 )
 def test_a_wrong_option_is_told(start: Start, options: list[str], word: str) -> None:
     demo = start(*options)
-    said, _ = demo.communicate(timeout=30)
+    said, _ = demo.communicate(timeout=90)
     assert demo.returncode in (1, 2)
     assert word in " ".join(said.split())
     assert "Traceback" not in said
@@ -236,7 +238,7 @@ def test_in_a_terminal_keys_lead_through_the_tour(start: Start, data: Path) -> N
     def until(word: str) -> None:
         """Reads on to the next time that the word is shown."""
         nonlocal all_of_it, rest
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 120
         while word not in rest:
             assert time.monotonic() < deadline, all_of_it
             more = os.read(master, 65536).decode(errors="replace")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 
 import pytest
 
+from domicile.demo import command, tour
 from domicile.demo.federation import Federation
 from domicile.demo.screen import Bar, Screen
 from domicile.demo.tour import STEPS, Step, Tour
@@ -13,27 +15,36 @@ from domicile.demo.tour import STEPS, Step, Tour
 
 def test_every_claim_holds(federation: Federation) -> None:
     out = io.StringIO()
-    tour = Tour(federation, Screen(out, interactive=False))
-    assert tour.run(STEPS), "\n".join(tour.failed) + out.getvalue()
+    walk = Tour(federation, Screen(out, interactive=False))
+    assert walk.run(STEPS), "\n".join(walk.failed) + out.getvalue()
     for step in STEPS:
         assert step.title in out.getvalue()
 
 
 def test_a_claim_that_fails_is_told_at_the_end(federation: Federation) -> None:
     out = io.StringIO()
-    tour = Tour(federation, Screen(out, interactive=False))
-    assert not tour.run([Step("Numbers", "Why not.", lambda t: t.claim("two and two are five", False))])
-    assert tour.failed == ["Numbers: two and two are five"]
+    walk = Tour(federation, Screen(out, interactive=False))
+    assert not walk.run([Step("Numbers", "Why not.", lambda t: t.claim("two and two are five", False))])
+    assert walk.failed == ["Numbers: two and two are five"]
     assert "1 claims did not hold" in out.getvalue()
 
 
+@pytest.mark.parametrize(("holds", "code"), [(True, 0), (False, 1)])
+def test_check_exits_by_its_claims(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, holds: bool, code: int
+) -> None:
+    monkeypatch.setattr(tour, "STEPS", (Step("Numbers", "", lambda t: t.claim("so it is", holds)),))
+    screen = Screen(io.StringIO(), interactive=False)
+    assert command._serve(federation, screen, argparse.Namespace(check=True, no_tour=False)) == code
+
+
 def test_a_step_that_breaks_is_a_claim_that_failed(federation: Federation) -> None:
-    def breaks(tour: Tour) -> None:
+    def breaks(_: Tour) -> None:
         raise OSError("the network is down")
 
-    tour = Tour(federation, Screen(io.StringIO(), interactive=False))
-    assert not tour.run([Step("Broken", "", breaks)])
-    assert "the network is down" in tour.failed[0]
+    walk = Tour(federation, Screen(io.StringIO(), interactive=False))
+    assert not walk.run([Step("Broken", "", breaks)])
+    assert "the network is down" in walk.failed[0]
 
 
 def test_the_tour_leaves_the_shop_as_it_was(federation: Federation) -> None:

@@ -146,7 +146,9 @@ begin
             end if;
         end if;
         select * into present from pg_roles where rolname = w.name;
-        if not has_database_privilege(present.oid, current_database(), 'connect') then
+        -- By name: what PUBLIC has the wall takes away.
+        if not exists (select from pg_database d cross join lateral aclexplode(d.datacl) a
+            where d.datname = current_database() and a.grantee = present.oid and a.privilege_type = 'CONNECT') then
             execute format('grant connect on database %I to %I', current_database(), w.name);
         end if;
         for extra in select s.setdatabase, d.datname from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase

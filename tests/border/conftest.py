@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -35,7 +34,8 @@ grant execute on function public.leak() to public;
 grant select (phone) on public.customers to public;
 grant execute on procedure public.leak_by_procedure() to public;
 select lo_from_bytea(424242, 'qcanarynote');
-create function public.leak_later() returns setof text language sql security definer as 'select note from public.customers';
+create function public.leak_later() returns setof text language sql security definer
+    as 'select note from public.customers';
 analyze public.customers;
 """
 """What a careless owner of the database in us makes, after init, and grants to everybody."""
@@ -100,8 +100,8 @@ def ask(connection: psycopg.Connection[Any], statement: str) -> Answer:
             diagnostic = psycopg.errors.Diagnostic(result)
             sqlstate = diagnostic.sqlstate or "lost"
             heard.append(all_of(diagnostic))
-        for row in range(result.ntuples):
-            heard.append(str([result.get_value(row, column) for column in range(result.nfields)]))
+        rows, columns = range(result.ntuples), range(result.nfields)
+        heard.extend(str([result.get_value(row, column) for column in columns]) for row in rows)
     if not connection.closed:
         connection.execute("rollback")
         heard.extend(f"{n.channel} {n.payload}" for n in connection.notifies(timeout=0))
@@ -194,8 +194,3 @@ def careless(border: Border, hidden: int) -> Iterator[None]:
         us.execute(HOLES.encode())
         yield
         us.execute(NO_HOLES.encode())
-
-
-@pytest.fixture(scope="session")
-def certificates_folder(federation: Federation) -> Path:
-    return federation.folder / "certificates"

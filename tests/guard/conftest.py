@@ -251,6 +251,17 @@ class Wire:
             self.received += chunk
             self._messages.extend(m.messages(*self._walker.feed(chunk)))
 
+    def until_any(self) -> list[m.Message]:
+        """The messages of the next bytes; one at least, unless the connection ends."""
+        while not self._messages:
+            chunk = self.sock.recv(65536)
+            if not chunk:
+                break
+            self.received += chunk
+            self._messages.extend(m.messages(*self._walker.feed(chunk)))
+        taken, self._messages = self._messages, []
+        return taken
+
     def ask(self, *parts: bytes) -> list[m.Message]:
         self.send(*parts)
         return self.until(m.B.READY)

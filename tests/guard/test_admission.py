@@ -295,9 +295,14 @@ def test_the_lists_hold_names_of_this_postgresql(server18: EmbeddedServer) -> No
     assert [f for f in sorted(FUNCTIONS) if any(known[f])] == []
     settings = {row[0].lower() for row in server18.run_sql("select name from pg_settings")}
     assert sorted(SETTINGS - settings - {"transaction_timeout"}) == []
-    oids = server18.run_sql("select oid::int, typarray::int from pg_type where typname like 'reg%'")
+    oids = server18.run_sql(
+        "select oid::int, typarray::int from pg_type where typname like 'reg%' or typname = 'aclitem'"
+    )
     assert {oid for row in oids for oid in row} == OBJECT_TYPE_OIDS
-    types = {row[0] for row in server18.run_sql("select typname from pg_type where typname like 'reg%'")}
+    types = {
+        row[0]
+        for row in server18.run_sql("select typname from pg_type where typname like 'reg%' or typname = 'aclitem'")
+    }
     assert types == OBJECT_TYPES
 
 

@@ -587,6 +587,7 @@ class EmbeddedServer:
     def remove(self) -> None:
         """Stops the server and deletes all of it, the cluster outside the folder included."""
         self.stop()
+        self._end_leftover()
         if self.data_dir.is_symlink():
             shutil.rmtree(self.data_dir.resolve().parent, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)

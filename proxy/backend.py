@@ -146,6 +146,7 @@ class Exchange:
         "notice",
         "owed",
         "parameter_types",
+        "row_hook",
         "rows",
         "rows_bytes",
         "rows_bytes_max",
@@ -175,6 +176,7 @@ class Exchange:
         self.forwarded_rows = False
         self.copy_in: asyncio.Future[bytes] | None = None  #: resolves with CopyInResponse
         self.describe_hook: Callable[[bytes], bytes] | None = None  #: what to forward for a description
+        self.row_hook: Callable[[bytes], bytes] | None = None  #: what to forward for DataRow messages
         self.failed: Callable[[], None] | None = None  #: called once at an ErrorResponse
 
     def received(self, backend: Backend, buffer: bytes, runs: list[Run]) -> bool:
@@ -210,7 +212,8 @@ class Exchange:
             asked, reply = owed[0]
             if kind == B.DATA_ROW:
                 if reply is Reply.FORWARD:
-                    out.append(buffer[run.start : run.end])
+                    data = buffer[run.start : run.end]
+                    out.append(data if self.row_hook is None else self.row_hook(data))
                     self.forwarded_rows = True
                 elif reply is Reply.COLLECT:
                     self.rows.extend(body for _, body in m.messages(buffer, (run,)))

@@ -45,11 +45,11 @@ async def run(session: Session, bound: Bound) -> None:
         load = _Load(session, region)
         await load.open(execute.text_for(session, bound.plan, region))
         session.out(load.response)
+        session.copy_ended_batch()
         await _relay(session, load)
         session.out(await load.close())
     else:
         await _split(session, bound)
-    session.copy_ended_batch()
 
 
 class _Load:
@@ -82,17 +82,7 @@ class _Load:
         self.response = await answered
         if not self.response:
             backend.send(m.SYNC)
-            try:
-                await self._end()
-            except ServerError as refused:
-                if m.error_of(refused.raw[5:]).sqlstate != WRONG_OBJECT_TYPE:
-                    raise
-                raise DomicileError(
-                    e.FEATURE_NOT_SUPPORTED,
-                    f"region {self.region} takes no COPY of rows from here",
-                    detail="PostgreSQL copies into a view only where its INSERTs are a trigger's.",
-                    hint=f"Use INSERT, or have a policy of region {self.region} say insert = true.",
-                ) from None
+            await self._end()
         exchange.failed = session.nudge
 
     @property
@@ -134,6 +124,15 @@ class _Load:
             if not backend.busy:
                 self._session.transaction.landed(backend, failed)
         if exchange.error is not None:
+            abroad = self.region != self._session.gateway.here
+            if abroad and m.error_of(exchange.error[5:]).sqlstate == WRONG_OBJECT_TYPE:
+                # PostgreSQL says so only when it has asked for the rows.
+                raise DomicileError(
+                    e.FEATURE_NOT_SUPPORTED,
+                    f"region {self.region} takes no COPY of rows from here",
+                    detail="PostgreSQL copies into a view only where its INSERTs are a trigger's.",
+                    hint="Use INSERT.",
+                )
             raise ServerError(exchange.error)
         return exchange.tags[-1]
 
@@ -248,6 +247,7 @@ async def _split(session: Session, bound: Bound) -> None:
     columns = len(detail.columns)
     code = int(binary).to_bytes(2, "big")
     session.out(m.message(m.B.COPY_IN, bytes((int(binary),)) + columns.to_bytes(2, "big") + code * columns))
+    session.copy_ended_batch()
     try:
         while (data := await _data(session, lambda: any(load.failed for load in loads.values()))) is not None:
             if any(load.failed for load in loads.values()):

@@ -29,7 +29,7 @@ from ..planner.plan import (
     Refused,
     RowHomes,
 )
-from ..planner.session import FetchCursor
+from ..planner.session import Execute, FetchCursor
 from ..planner.strategies.copy import CopyOptions
 from . import copy_in, explain, utility
 from . import messages as m
@@ -69,7 +69,12 @@ async def execute(session: Session, bound: Bound) -> None:
     elif isinstance(plan.placement, LookUp):
         await _look_up(session, bound)
     else:
-        regions = regions_of(session, bound) if plan.parameters_max == 0 else await _regions_bound(session, bound)
+        try:
+            regions = regions_of(session, bound) if plan.parameters_max == 0 else await _regions_bound(session, bound)
+        except DomicileError as refused:
+            if refused.sqlstate == e.FEATURE_NOT_SUPPORTED and plan.kind in (Kind.READ, Kind.WRITE):
+                await session.described(bound.statement)  # what PostgreSQL itself refuses, it says in its own words
+            raise
         if len(regions) == 1:
             await at_one(session, regions[0], text_for(session, plan, regions[0]), bound)
         else:
@@ -128,10 +133,15 @@ async def describe(session: Session, statement: Statement) -> Described:
     kind = statement.plan.kind
     if kind is Kind.EXPLAIN:
         return Described((), explain.DESCRIPTION)
-    if kind is Kind.EMPTY or (kind in utility.HANDLED and not utility.returns_rows(statement.plan)):
+    if kind is Kind.EMPTY or (
+        kind is not Kind.EXECUTE and kind in utility.HANDLED and not utility.returns_rows(statement.plan)
+    ):
         return Described((), m.NO_DATA)
     home = session.gateway.here
     detail = statement.plan.detail
+    if isinstance(detail, Execute):
+        prepared = session.statements.get(detail.name)
+        return Described((), (await session.described(prepared)).description if prepared is not None else m.NO_DATA)
     region = session.cursors.get(detail.name, home) if isinstance(detail, FetchCursor) else home
     text = statement.plan.texts.get(home, statement.plan.text)
     return await _describe_text(session, text, statement.types, region)
@@ -190,7 +200,7 @@ class _Shape:
         self._described = described.formatted(bound.result_formats) if described is not None else None
         self.changed: RegionName | None = None
 
-    def hook(self, region: RegionName, exchange: Exchange) -> Callable[[bytes], bytes]:
+    def hook(self, session: Session, region: RegionName, exchange: Exchange) -> Callable[[bytes], bytes]:
         """What to forward for the region's own description: the home region's, the first time, or nothing."""
 
         def described(raw: bytes) -> bytes:
@@ -199,6 +209,8 @@ class _Shape:
                 self.changed = region
                 exchange.write = None
                 return b""
+            if region != session.gateway.here:
+                exchange.row_hook = element_types(told, session.gateway.array_types)
             tell, self._tell = self._tell, False
             return told if tell and (told[0] == m.B.ROW_DESCRIPTION or self._tell_no_data) else b""
 
@@ -218,6 +230,35 @@ class _Shape:
 def unshaped(bound: Bound) -> _Shape:
     """For what the home region can't describe: the region's own description is told."""
     return _Shape(bound, None)
+
+
+def element_types(description: bytes, array_types: Mapping[int, int]) -> Callable[[bytes], bytes] | None:
+    """What puts this region's OIDs in the place of another's: a binary array names its elements' type, and a type that
+    users made has another OID in each region. None where no column is such an array."""
+    if description[0] != m.B.ROW_DESCRIPTION:
+        return None
+    fields = m.row_description(description[5:])
+    elements = {array: element for element, array in array_types.items() if array >= FIRST_USER_OID}
+    found = {i: elements[f.type_oid] for i, f in enumerate(fields) if f.format and f.type_oid in elements}
+    if not found:
+        return None
+
+    def translate(rows: bytes) -> bytes:
+        patched = bytearray(rows)
+        position = 0
+        while position < len(rows):
+            end = position + 1 + int.from_bytes(rows[position + 1 : position + 5], "big")
+            position += 7
+            for i in range(len(fields)):
+                size = int.from_bytes(rows[position : position + 4], "big", signed=True)
+                position += 4
+                if i in found and size >= 12:  # dimensions, a flag for NULLs, the elements' type
+                    patched[position + 8 : position + 12] = found[i].to_bytes(4, "big")
+                position += max(size, 0)
+            position = end
+        return bytes(patched)
+
+    return translate
 
 
 def _alike(home: bytes, there: bytes) -> bool:
@@ -305,7 +346,7 @@ async def fly(
         flight.execute(reply, portal, bound.rows_max)
         flight.sync()
         exchange = backend.fly(flight, session.out, FINISH_BYTES_MAX)
-        exchange.describe_hook = shape.hook(fragment.region, exchange)
+        exchange.describe_hook = shape.hook(session, fragment.region, exchange)
         exchange.notice = session.out
         if started is not None:
             started(exchange, backend)
@@ -472,7 +513,8 @@ async def collect(session: Session, fragment: Fragment, bound: Bound) -> tuple[l
 
 async def _finish(session: Session, regions: Sequence[RegionName], bound: Bound, finish: Finish) -> None:
     """`merge` and `combine`: each region runs its fragment, the home region's PostgreSQL runs `final` over the rows."""
-    await know_types(session, bound)
+    # Its types, and what the client is told: unnest has lost the modifiers of the columns' types.
+    described = await session.described(bound.statement)
     inner = Bound(
         Statement(bound.statement.name, bound.statement.text, bound.statement.known_types, bound.plan),
         formats=bound.formats,
@@ -519,7 +561,7 @@ async def _finish(session: Session, regions: Sequence[RegionName], bound: Bound,
         tell_description=bound.tell_description,
         tell_no_data=bound.tell_no_data,
     )
-    session.out(await fly(session, Fragment(home, finish.final), final, _Shape(final, None)))
+    session.out(await fly(session, Fragment(home, finish.final), final, _Shape(final, described)))
 
 
 async def _look_up(session: Session, bound: Bound) -> None:

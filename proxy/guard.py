@@ -282,12 +282,14 @@ class Guard:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(self.options.login_timeout_s):
                 if pg.by_socket:
-                    _, writer = await asyncio.open_unix_connection(f"{pg.host}/.s.PGSQL.{pg.port}")
+                    reader, writer = await asyncio.open_unix_connection(f"{pg.host}/.s.PGSQL.{pg.port}")
                 else:
                     # PostgreSQL takes a cancel request without TLS too; it holds no secret but its own.
-                    _, writer = await asyncio.open_connection(pg.host, pg.port)
+                    reader, writer = await asyncio.open_connection(pg.host, pg.port)
                 writer.write(m.build_cancel(server.login.pid, server.login.key))
-                await writer.drain()
+                await reader.read(
+                    1
+                )  # PostgreSQL closes when it has sent the signal: later it could hit the next statement
                 writer.close()
                 await writer.wait_closed()
 

@@ -466,7 +466,7 @@ class Session(asyncio.Protocol):
                 await self._message(message, following)
             except (DomicileError, ServerError) as error:
                 await self._failed(error)
-                await self._skip_to_sync(batch[index + 1 :])
+                await self._skip_to_sync([] if self._batch_ends else batch[index + 1 :])
                 return
             if self._batch_ends:
                 return
@@ -722,8 +722,8 @@ class Session(asyncio.Protocol):
             )
 
     def copy_ended_batch(self) -> None:
-        """COPY FROM STDIN has read the client's messages itself: what the batch still holds came before the data and
-        is ignored, as PostgreSQL ignores a Sync while it waits for data."""
+        """COPY FROM STDIN asks for the client's data: what the batch still holds came before it and is ignored, as
+        PostgreSQL ignores a Sync while it waits for data."""
         self._batch_ends = True
 
     def notice(self, error: DomicileError) -> None:

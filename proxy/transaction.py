@@ -55,6 +55,14 @@ class Part:
     settings_before: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What holds until the transaction's end: the client's text, and what other regions get instead, if anything."""
+
+    text: str
+    abroad: str | None = None
+
+
 @dataclass(slots=True)
 class Savepoint:
     name: str
@@ -78,7 +86,7 @@ class Transaction:
         self.status = "I"
         self.implicit = False
         self.settings: dict[str, str] = {}  #: by lower-case name, canonical value
-        self.local: list[str] = []  #: SET LOCAL commands so far in this transaction
+        self.local: list[Local] = []  #: SET LOCAL and SET TRANSACTION so far in this transaction
         self.parts: dict[RegionName, Part] = {}
         self.wrote: list[RegionName] = []
         self.pinned: Backend | None = None
@@ -135,9 +143,10 @@ class Transaction:
         backend.settings = dict(wanted)
         if self.open and not part.begun:
             flight.command(self._begin)
-            for command in self.local:
-                if backend.region == self.home or command.startswith(_LOCAL_ABROAD):
-                    flight.command(command)
+            for local in self.local:
+                text = local.text if backend.region == self.home else local.abroad
+                if text is not None:
+                    flight.command(text)
             for savepoint in self._savepoints:
                 flight.command(f"SAVEPOINT {quote_identifier(savepoint.name)}")
         part.begun = True
@@ -162,6 +171,15 @@ class Transaction:
     def _return(self, backend: Backend) -> None:
         if backend is not self.pinned:
             self._give(backend)
+
+    async def set_local(self, local: Local) -> None:
+        """Notes what the home part has done already, for parts to come, and does it in the other parts."""
+        if not self.open:
+            return
+        if local.abroad is not None:
+            begun = [part for region, part in self.parts.items() if region != self.home and part.begun]
+            await self._all_take(begun, local.abroad)
+        self.local.append(local)
 
     # --- its ends ------------------------------------------------------------------------------------------------
 
@@ -348,6 +366,3 @@ def _unknown(region: RegionName, lost: DomicileError) -> DomicileError:
         detail=lost.detail,
         hint="Look whether the rows are there before you try again.",
     )
-
-
-_LOCAL_ABROAD = tuple(f"SET LOCAL {name} " for name in sorted(guc.ABROAD))

@@ -18,7 +18,7 @@ from . import messages as m
 from . import settings as guc
 from .backend import Reply
 from .statement import Bound, Statement
-from .transaction import ServerError
+from .transaction import Local, ServerError
 
 if TYPE_CHECKING:
     from .session import Session
@@ -127,8 +127,8 @@ async def _set(session: Session, bound: Bound) -> None:
         if isinstance(detail, details.TransactionModes) and detail.session:
             await session.pin()
         await _at_home(session, bound)
-        if transaction.open:
-            transaction.local.append(bound.plan.text)
+        everywhere = isinstance(detail, details.TransactionModes) and not detail.session
+        await transaction.set_local(Local(bound.plan.text, bound.plan.text if everywhere else None))
         return
     name = detail.name.lower()
     if name == "standard_conforming_strings" and detail.values and detail.values[0].lower() in _FALSE:
@@ -148,8 +148,11 @@ async def _set(session: Session, bound: Bound) -> None:
         return
     if detail.local:
         await _at_home(session, bound)
-        if transaction.open:
-            transaction.local.append(bound.plan.text)
+        abroad = None
+        if name in guc.ABROAD and transaction.open:
+            (shown,) = await _values(session, f"SHOW {quote_identifier(name)}")
+            abroad = guc.set_command(name, (shown or b"").decode()).replace("SET", "SET LOCAL", 1)
+        await transaction.set_local(Local(bound.plan.text, abroad))
     elif name in ("role", "session_authorization"):
         await session.pin()
         await _at_home(session, bound)
@@ -240,7 +243,13 @@ async def _execute(session: Session, bound: Bound) -> None:
         values = [None if value is None else value.encode() for value in detail.constants]
     else:
         values = await _values(session, f"SELECT {', '.join(f'({argument})::text' for argument in detail.arguments)}")
-    inner = Bound(statement, values=tuple(values), tell_description=bound.tell_description)
+    inner = Bound(
+        statement,
+        values=tuple(values),
+        result_formats=bound.result_formats,
+        tell_description=bound.tell_description,
+        tell_no_data=bound.tell_no_data,
+    )
     inner.rows_max = bound.rows_max
     await execute.execute(session, inner)
 

@@ -5585,14 +5585,14 @@ begin
     if coalesce(current_setting('domicile.settling', true), '') = domicile.settle_token() then
         return;
     end if;
-    if not exists (select from domicile.locality l where l.locality <> 'global') then
+    if not exists (select from domicile.locality) then
         return;
     end if;
     -- A plain command that names no managed table leaves the border open: its views need not wait for who reads them.
     -- Whatever hides its table's name (a function, a DO block, U&"") closes it.
     if tg_tag in ('ALTER TABLE', 'DROP TABLE') and command ~* ('^\s*' || replace(tg_tag, ' ', '\s+') || '\M') and command !~* 'U&"' and not exists (
         select from domicile.locality l join pg_class c on c.oid = l.rel
-        where l.locality <> 'global' and (position(lower(c.relname) in lower(command)) > 0
+        where (position(lower(c.relname) in lower(command)) > 0
         or exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid where i.inhparent = c.oid))
     ) then
         return;

@@ -1,0 +1,11 @@
+select domicile.set_locality('customers', 'pinned', by => '{country}', mapping => 'country_region');
+select domicile.set_locality('orders', 'pinned', by => '{customer_id}', parent => 'customers');
+select domicile.set_locality('order_items', 'pinned', by => '{order_id}', parent => 'orders');
+select domicile.set_locality('countries', 'global');
+select domicile.set_locality('products', 'global');
+select domicile.set_locality('kinds', 'pinned', by => '{region}');
+select domicile.set_locality('"Größe ""x"""', 'pinned', by => '{Land}', mapping => 'country_region');
+select domicile.set_locality('tickets', 'pinned', by => '{id}');
+select domicile.set_locality('ticket_notes', 'pinned', by => '{ticket_id}', parent => 'tickets');
+select domicile.set_locality('accounts', 'pinned', by => '{region}');
+select domicile.set_locality('offices', 'regional', home => 'eu');

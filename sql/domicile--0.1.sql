@@ -3207,9 +3207,10 @@ begin
         execute format('drop view %s cascade', view::regclass);
         perform set_config('lock_timeout', patience, true);
     exception when lock_not_available then
-        select string_agg(quote_literal(x.gid), ', ') into held from pg_locks l
-            join pg_prepared_xacts x on l.virtualtransaction = '-1/' || x.transaction or l.transactionid = x.transaction
-            where l.relation = view and l.granted;
+        select string_agg(distinct quote_literal(x.gid), ', ') into held from pg_locks l
+            join pg_locks own on own.virtualtransaction = l.virtualtransaction and own.pid is null and own.locktype = 'transactionid'
+            join pg_prepared_xacts x on x.transaction = own.transactionid
+            where l.relation = view and l.granted and l.pid is null;
         raise lock_not_available using message = format('region "%s" still reads %s, which is to be dropped', region, view::regclass),
             detail = coalesce('Prepared transactions hold it: ' || held || '.', 'A session of this region holds it.'),
             hint = case when held is not null then 'ROLLBACK PREPARED, as its owner or a superuser, ends each; then try again.' else 'Try again when its transaction has ended.' end;

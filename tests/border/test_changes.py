@@ -187,6 +187,21 @@ def test_an_open_transaction_can_not_keep_a_policy_as_it_was(eu: Region, reading
         assert CANARY not in shown(us)
 
 
+def test_a_prepared_transaction_that_holds_a_view_is_named(eu: Region) -> None:
+    eu.run(CLEAR)
+    with eu.abroad() as us:
+        us.execute("begin")
+        us.execute("select * from customers")
+        us.execute("prepare transaction 'domicile:us:held'")
+        with eu.connect() as owner:
+            said = error_of(owner, NARROW)
+            assert said.sqlstate == "55P03"
+            assert "domicile:us:held" in (said.message_detail or "")
+            owner.execute("rollback prepared 'domicile:us:held'")
+        eu.run(NARROW)
+        assert CANARY not in shown(us)
+
+
 def test_an_old_snapshot_sees_no_old_policy(eu: Region) -> None:
     eu.run(CLEAR)
     with eu.abroad() as us:

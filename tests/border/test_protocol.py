@@ -168,6 +168,18 @@ def test_no_other_role_comes_in_at_the_guard(role: str, border: Border) -> None:
         border.guard(role)
 
 
+def test_no_foreign_role_and_no_superuser_comes_in_at_a_gateway(border: Border) -> None:
+    us = border.federation.regions["us"]
+    given = psycopg.conninfo.conninfo_to_dict(border.federation.foreign_dsn("eu", "us"))
+    for user, password in (
+        ("app@eu", given["password"]),
+        ("postgres", us.server.password),
+        ("app", border.federation.regions["eu"].passwords["app"]),
+    ):
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(us.gateway_dsn("app"), user=user, password=str(password))
+
+
 PARAMETERS = {
     "options": "-c search_path=public",
     "search_path": "public",

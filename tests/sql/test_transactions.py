@@ -100,3 +100,15 @@ def test_a_role_without_grants_takes_its_foreign_forms_along(shared: Region) -> 
     assert shared.run("select rolname from pg_roles where rolname like 'analyst@%'") == []
     with shared.connect() as c:
         assert error_of(c, "select domicile.login_secret('analyst', 'us')").sqlstate == "28000"
+
+
+def test_an_open_transaction_abroad_keeps_no_policy_as_it_was(shared: Region) -> None:
+    with shared.abroad() as us:
+        us.execute("begin")
+        us.execute("select name from customers limit 1")
+        shared.run("select domicile.alter_policy('abroad', 'customers', clear => '{id}')")
+        with pytest.raises(psycopg.OperationalError):
+            us.execute("select name from customers limit 1")
+        us.close()
+    with shared.abroad() as us:
+        assert us.execute("select count(name) from customers").fetchone() == (0,)

@@ -127,6 +127,23 @@ end
 $$;
 comment on function domicile.check_policy(domicile.policy) is 'Raises where a policy can''t be: with the table, the column and the way out';
 
+create function domicile.notice_guessing(p domicile.policy) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    columns text := (select string_agg(quote_ident(j.key), ', ' order by j.key) from jsonb_each_text(p.masks) j
+        where j.value ~* '\mpseudonym\s*\(' and (p.options -> 'insert' = 'true' or p.options -> 'insert' ? j.key));
+begin
+    if columns is not null then
+        raise notice 'who may insert into % from abroad can find rows by guessing values of %', p.rel, columns
+            using hint = 'INSERT abroad mirrors INSERT here: grant it to the roles that need it. docs/threats.md, Guessing.';
+    end if;
+end
+$$;
+comment on function domicile.notice_guessing(domicile.policy) is
+    'Says to whoever makes a policy that option insert, on a column seen as a pseudonym, lets values be tried';
+
 create function domicile.create_policy(
     name text, rel regclass, regions text[] default null, jurisdictions text[] default null, roles text[] default null,
     rows text default null, clear text[] default '{}', masks jsonb default '{}', options jsonb default '{}'
@@ -148,6 +165,7 @@ begin
     perform domicile.settle();
     perform domicile.must_be_shared(rel);
     perform domicile.end_own_commands();
+    perform domicile.notice_guessing(p);
     return p.since;
 end
 $$;
@@ -178,6 +196,7 @@ begin
     perform domicile.settle();
     perform domicile.must_be_shared(rel);
     perform domicile.end_own_commands();
+    perform domicile.notice_guessing(p);
     return p.since;
 end
 $$;

@@ -411,8 +411,12 @@ def test_what_remains_of_the_guessing(eu: Region) -> None:
     """docs/threats.md: who may insert a masked column and read the row again learns the pseudonym of a value of his
     own choice. RETURNING does not tell, a SELECT does; this is what `insert` gives away, and why it is an option."""
     eu.run("alter table customers drop constraint customers_email_key")
-    eu.run("""select domicile.alter_policy('abroad', 'customers', clear => '{id,country}', masks =>
-        '{"email": "domicile.pseudonym(email)", "name": "domicile.partial(name, 1)"}', options => '{"insert": true}')""")
+    said: list[str] = []
+    with eu.connect() as owner:
+        owner.add_notice_handler(lambda diagnostic: said.append(str(diagnostic.message_primary)))
+        owner.execute("""select domicile.alter_policy('abroad', 'customers', clear => '{id,country}', masks =>
+            '{"email": "domicile.pseudonym(email)", "name": "domicile.partial(name, 1)"}', options => '{"insert": true}')""")
+    assert [text for text in said if text.endswith("by guessing values of email")]
     with eu.abroad() as us:
         (row,) = us.execute(
             "insert into customers (country, name, email) values ('DE', 'x', 'canary1@example.org') returning id, email"

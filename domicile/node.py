@@ -190,9 +190,7 @@ class Node:
                 async with redis.asyncio.from_url(url) as client:
                     await self._exchange_news(client, follower, news)
 
-    async def _exchange_news(
-        self, client: redis.asyncio.Redis[bytes], follower: CatalogFollower, news: asyncio.Event
-    ) -> None:
+    async def _exchange_news(self, client: redis.asyncio.Redis, follower: CatalogFollower, news: asyncio.Event) -> None:
         """Tells of versions that were seen here, and asks at once for those that were seen elsewhere. Ends only by
         an error."""
         channel = f"{_CHANNEL}:{self.configuration.region}"

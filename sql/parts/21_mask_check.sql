@@ -951,6 +951,7 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
+    superuser boolean;
     name text := 'mask_' || left(md5(concat_ws(E'\n', rel::oid, column_name, expanded, result, domains::text, used::text)), 20);
     tokens text[] := domicile.sql_tokens(expanded);
     body text := '';
@@ -987,12 +988,22 @@ begin
     -- The name is a digest of all that the function is made of: where it exists, it is this one.
     if not exists (select from pg_proc p where p.pronamespace = 'domicile'::regnamespace and p.proname = name) then
         -- Parallel unsafe: an exception block is a subtransaction. The body is read anew in each session, by its settings.
-        execute format('create function domicile.%I(%s) returns %s language plpgsql immutable parallel unsafe '
+        -- Run as the views' owner: who reads a view has no USAGE on this schema, so that a function named in the body would
+        -- raise for every row, and NULL would be the answer to all.
+        execute format('create function domicile.%I(%s) returns %s language plpgsql immutable parallel unsafe security definer '
                        'set search_path = pg_catalog, pg_temp %s as %L', name, array_to_string(parameters, ', '),
                        (select domicile.type_text(coalesce(a.atttypid, 'bool'::regtype), null)
                         from (select) one left join pg_attribute a on a.attrelid = rel and a.attname = column_name),
                        case when strpos(body, '\') > 0 then 'set standard_conforming_strings = on' else '' end,
                        format('begin return %s; exception when others then return null; end', body));
+        select r.rolsuper into superuser from pg_roles r where r.rolname = current_user;
+        if not superuser then
+            grant create on schema domicile to domicile_views;
+        end if;
+        execute format('alter function domicile.%I(%s) owner to domicile_views', name, array_to_string(parameters, ', '));
+        if not superuser then
+            revoke create on schema domicile from domicile_views;
+        end if;
         insert into domicile.mask_wrapper (name, relation, column_name, expression) values (name, rel, column_name, expanded)
             on conflict on constraint mask_wrapper_pkey do nothing;
     end if;

@@ -51,14 +51,14 @@ class Libpq:
         self.how = how
         self._connection = psycopg.connect(dsn, autocommit=True)
         self._pgconn = self._connection.pgconn
-        self._types: dict[int, str] = dict(self._connection.execute(TYPE_NAMES).fetchall())  # type: ignore[arg-type]
+        self._types: dict[int, str] = dict(self._connection.execute(TYPE_NAMES).fetchall())
 
     def close(self) -> None:
         self._connection.close()
 
     def ask(self, statement: str, values: Sequence[str | None] = (), data: bytes | None = None) -> Outcome:
         text = statement.encode()
-        given = [None if v is None else v.encode() for v in values]
+        given: Any = [None if v is None else v.encode() for v in values]
         if self.how == "simple" and not values:
             result = self._pgconn.exec_(text)
         elif self.how == "prepared":
@@ -153,7 +153,7 @@ class Asyncpg:
         columns = tuple((a.name, a.type.name, -1) for a in prepared.get_attributes())
         # Python's own equality would take -0.0 for 0.0 and NaN for another than itself.
         rows = tuple(tuple(repr(value) for value in record.values()) for record in records)
-        return Outcome(columns, rows, prepared.get_statusmsg())
+        return Outcome(columns, rows, prepared.get_statusmsg() or "")
 
     async def _value(self, text: str, kind: asyncpg.Type) -> Any:
         """The Python value that asyncpg reads for this text: what it will send in binary."""

@@ -54,7 +54,7 @@ def mask_database(server: EmbeddedServer, owner: str | None = None) -> Iterator[
     if "domicile_views" not in roles:
         server.run_sql("create role domicile_views nologin")
     if owner:
-        server.run_sql(f"create role {owner} nologin")
+        server.run_sql(f"create role {owner} nologin; grant domicile_views to {owner}")  # as 00_roles.sql has it
     server.run_sql(f"create database {name}" + (f" owner {owner}" if owner else ""))
     connection = psycopg.connect(server.dsn(database=name), autocommit=True)
     try:

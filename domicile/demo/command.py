@@ -119,12 +119,13 @@ def _serve(federation: Federation, screen: Screen, arguments: argparse.Namespace
     _say_how_to_connect(federation, screen)
     told: set[str] = set()
     waiting = threading.Event()
-    while True:
+    while not _asked_to_stop:
         waiting.wait(WATCH_S)
         for part in federation.ended():
             if part not in told:
                 told.add(part)
                 screen.status(f"ended by itself: {part}")
+    return 0
 
 
 def _say_how_to_connect(federation: Federation, screen: Screen) -> None:
@@ -148,11 +149,15 @@ def _tell(screen: Screen, error: DomicileError) -> None:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_asked_to_stop: list[int] = []
+"""The signals that came. An exception raised by a handler is lost where Python was in a finalizer; this is not."""
+
 
 def _stop_on_signals() -> None:
     """SIGTERM and a closed terminal end the demo as Ctrl-C does."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        _asked_to_stop.append(number)
         raise KeyboardInterrupt
 
     for number in _SIGNALS:

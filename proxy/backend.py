@@ -142,7 +142,6 @@ class Exchange:
         "done",
         "error",
         "failed",
-        "forwarded_rows",
         "notice",
         "owed",
         "parameter_types",
@@ -173,7 +172,6 @@ class Exchange:
         self.rows: list[bytes] = []  #: collected DataRow bodies
         self.rows_bytes = 0
         self.rows_bytes_max = rows_bytes_max
-        self.forwarded_rows = False
         self.copy_in: asyncio.Future[bytes] | None = None  #: resolves with CopyInResponse
         self.describe_hook: Callable[[bytes], bytes] | None = None  #: what to forward for a description
         self.row_hook: Callable[[bytes], bytes] | None = None  #: what to forward for DataRow messages
@@ -214,10 +212,12 @@ class Exchange:
                 if reply is Reply.FORWARD:
                     data = buffer[run.start : run.end]
                     out.append(data if self.row_hook is None else self.row_hook(data))
-                    self.forwarded_rows = True
                 elif reply is Reply.COLLECT:
-                    self.rows.extend(body for _, body in m.messages(buffer, (run,)))
                     self.rows_bytes += run.end - run.start
+                    if self.rows_bytes <= self.rows_bytes_max:
+                        self.rows.extend(body for _, body in m.messages(buffer, (run,)))
+                    else:
+                        self.rows.clear()  # counted still, so that whoever asked can say that it was too much
             elif kind == B.COMMAND_COMPLETE or kind == B.EMPTY_QUERY or kind == B.PORTAL_SUSPENDED:
                 if asked == m.F.QUERY:
                     if reply is Reply.FORWARD:

@@ -355,17 +355,13 @@ async def _domicile(session: Session, bound: Bound) -> None:
     _tag(session, call.function.upper().replace("_", " "))
 
 
-async def _show_setting(session: Session, bound: Bound) -> None:
-    await _at_home(session, bound)
-
-
 _DO: dict[Kind, Callable[[Session, Bound], Awaitable[None]]] = {
     Kind.BEGIN: _begin,
     Kind.COMMIT: _commit,
     Kind.ROLLBACK: _rollback,
     Kind.SAVEPOINT: _savepoint,
     Kind.SET: _set,
-    Kind.SHOW: _show_setting,
+    Kind.SHOW: _at_home,
     Kind.PREPARE: _prepare,
     Kind.EXECUTE: _execute,
     Kind.DEALLOCATE: _deallocate,
